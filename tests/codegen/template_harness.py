@@ -1,0 +1,107 @@
+"""Runs template kernels on arrays that end (or begin) at memory that may not be touched."""
+from __future__ import annotations
+
+import ctypes
+import mmap
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import llvmlite.binding as llvm
+import numpy as np
+
+from torsh.codegen.llvm.templates import generate_template
+from torsh.compiler.kernel import BufferRef, Call, TemplateKernel
+
+llvm.initialize_native_target()
+llvm.initialize_native_asmprinter()
+_alive: list[Any] = []
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True)
+class StandInTarget:
+    """What the templates ask of a target."""
+
+    cpu: str
+    features: str
+    triple: str
+    width: int
+    has_avx512: bool
+
+    def lanes(self, itemsize: int) -> int:
+        """Elements of a vector register."""
+        return self.width // itemsize
+
+
+def host_targets() -> list[StandInTarget]:
+    """The targets that this machine can run, the widest first."""
+    features = llvm.get_host_cpu_features()
+    triple, cpu = llvm.get_default_triple(), llvm.get_host_cpu_name()
+    found = []
+    if features.get("avx512f") and features.get("avx512bw") and features.get("avx512vl"):
+        found.append(StandInTarget(cpu, features.flatten() + ",-prefer-256-bit", triple, 64, True))
+    if features.get("avx2") and features.get("fma"):
+        found.append(StandInTarget("haswell", "+avx,+avx2,+fma,+f16c", triple, 32, False))
+    return found or [StandInTarget(cpu, features.flatten(), triple, 16, False)]
+
+
+ARM = StandInTarget("neoverse-n1", "+neon", "aarch64-unknown-linux-gnu", 16, False)
+WIDEST = host_targets()[0]
+
+
+@cache
+def compiled(kernel: TemplateKernel, target: StandInTarget) -> Any:
+    """The native function of a template."""
+    module = llvm.parse_assembly(generate_template(kernel, target, "kernel"))
+    module.verify()
+    machine = llvm.Target.from_triple(target.triple).create_target_machine(cpu=target.cpu, features=target.features, opt=1,
+                                                                           codemodel="jitdefault")
+    engine = llvm.create_mcjit_compiler(module, machine)
+    engine.finalize_object()
+    _alive.append(engine)
+    kind = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3, ctypes.c_int64, ctypes.c_int64)
+    return kind(engine.get_function_address("kernel"))
+
+
+def guarded(shape: tuple[int, ...], dtype: Any, at_end: bool = True) -> np.ndarray:
+    """An uninitialised array with an inaccessible page right behind it (or right in front of it)."""
+    page = mmap.PAGESIZE
+    nbytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    inside = -(-max(nbytes, 1) // page) * page
+    memory = mmap.mmap(-1, inside + 2 * page)
+    base = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    for edge in (base, base + page + inside):
+        assert _libc.mprotect(ctypes.c_void_p(edge), ctypes.c_size_t(page), 0) == 0
+    _alive.append(memory)
+    start = page + (inside - nbytes if at_end else 0)
+    flat = np.frombuffer(memory, np.uint8, nbytes, start) if nbytes else np.empty(0, np.uint8)
+    return flat.view(dtype).reshape(shape)
+
+
+def guard(array: np.ndarray, at_end: bool = True) -> np.ndarray:
+    """A contiguous copy of ``array`` in guarded memory."""
+    result = guarded(array.shape, array.dtype, at_end)
+    result[...] = array
+    return result
+
+
+def ref(number: int) -> BufferRef:
+    """The buffer of the array at this position in :func:`run`."""
+    return BufferRef(number + 1)
+
+
+def strides(array: np.ndarray) -> tuple[int, ...]:
+    """Strides in elements."""
+    return tuple(step // array.itemsize for step in array.strides)
+
+
+def run(call: Call, arrays: list[np.ndarray], target: StandInTarget = WIDEST, share: int | None = None) -> np.ndarray:
+    """Run all units of a call, ``share`` of them per invocation; returns the status words."""
+    function = compiled(call.kernel, target)
+    table = np.array([0, *(array.__array_interface__["data"][0] for array in arrays)], np.int64)
+    params, status = np.array(call.params, np.int64), np.zeros(4, np.int64)
+    step = share or max(call.units, 1)
+    for begin in range(0, call.units, step):
+        function(table.ctypes.data, params.ctypes.data, status.ctypes.data, begin, min(begin + step, call.units))
+    return status

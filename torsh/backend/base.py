@@ -1,0 +1,55 @@
+"""The interface between recording and a device: buffers, and programs that fill them."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from torsh.ops.expr import Expr
+
+
+class Storage:
+    """A contiguous piece of memory. Freed (returned to its pool) when no Python object refers to it any more.
+
+    Attributes: ``pointer`` (address), ``nbytes``, ``owner`` (whatever keeps the memory alive: a pool block, a NumPy array,
+    a DLPack capsule), ``shared``: True once code outside ToRSh may see this memory (``.numpy()``, ``from_numpy``,
+    DLPack); it then stays the tensor's memory for good, and in-place operations write into it.
+    """
+
+    __slots__ = ("pointer", "nbytes", "owner", "shared", "__weakref__")
+
+    def __init__(self, pointer: int, nbytes: int, owner: Any, shared: bool = False) -> None:
+        self.pointer = pointer
+        self.nbytes = nbytes
+        self.owner = owner
+        self.shared = shared
+
+
+class Executable(Protocol):
+    """A compiled program."""
+
+    def run(self, leaves: Sequence[Storage], scalars: Sequence[Any], into: Sequence[Storage | None]) -> list[Storage]:
+        """Compute all outputs.
+
+        leaves: storage of each leaf position (contiguous, in the leaf's shape). scalars: the Python numbers.
+        into: per output a storage that has to hold the result, or None for a new one. A storage in ``into`` may also be a
+        leaf (an in-place update); it then holds the old value until the program has read it for the last time.
+        Raises IndexOutOfRangeError (IndexError) when an index from data is outside its range.
+        """
+
+
+class Backend(Protocol):
+    """A device that can hold buffers and run programs."""
+
+    name: str
+
+    def allocate(self, nbytes: int) -> Storage:
+        """New memory, 64-byte aligned, contents undefined."""
+
+    def compile(self, outputs: tuple[Expr, ...], in_place: tuple[tuple[int, int], ...]) -> Executable:
+        """Compile the program that computes ``outputs``.
+
+        in_place: pairs (output number, leaf position): the output will be stored into that leaf's own storage.
+        """
+
+    def synchronize(self) -> None:
+        """Wait until everything launched is done."""

@@ -1,0 +1,427 @@
+"""Matrix products as LLVM text: one module for all shapes, strides and batches of an element type.
+
+How a product is done is chosen at run time, for each block of c:
+
+- *packed*: the classical way. For each panel of k, b is copied to panels as wide as a register tile (kept in the
+  second-level cache), a to panels as high as one (first level), and a family of register tiles does the arithmetic. Rows
+  are split evenly, so that there is no thin last tile. b is used in place where few rows would not pay for copying it.
+- *dot*: few rows, both operands contiguous along k: tiles of dot products, nothing is copied.
+- *row*: one row times a matrix with contiguous rows: a sum of rows of b, as fast as memory delivers them.
+- *small*: products so small that packing would take most of the time.
+
+Results go straight to c where it has contiguous rows of the computing type; otherwise (16-bit floats, strided c, bias and
+accumulate together) to a block on the stack, which :func:`_write_merge` then rounds and adds.
+"""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torsh.codegen.llvm.gemm_direct import write_direct_paths
+from torsh.codegen.llvm.gemm_shape import COMPUTE, Shape, arguments, pairs, shape_for
+from torsh.codegen.llvm.numeric import Numeric
+from torsh.codegen.llvm.template_builder import ENTRY, Builder, Module, Operand
+from torsh.compiler.templates import MATMUL_PARAMETERS
+
+if TYPE_CHECKING:
+    from torsh.codegen.llvm.target import Target
+
+PACKED_COLUMNS = 256     # columns of b that are packed at a time
+LOCAL_COLUMNS = 256      # columns of a block on the stack
+TILE = ("ptr a", "ptr b", "i64 b_step", "ptr c", "i64 ldc", "ptr init", "i64 ldi", "i1 has_init", "i64 k", "i64 columns")
+PACK = ("ptr from", "i64 row_step", "i64 k_step", "ptr to", "i64 k", "i64 rows", "i64 width")
+MERGE = ("ptr from", "ptr c", "i64 c_row", "i64 c_column", "ptr bias", "i64 bias_row", "i64 bias_column", "i1 has_bias",
+         "i1 accumulate", "i64 m", "i64 n", "i64 ldf")
+
+
+def generate_matmul(dtype_name: str, target: Target, symbol: str) -> str:
+    """LLVM text of the matmul template."""
+    shape = shape_for(dtype_name, target)
+    module = Module()
+    for rows in range(1, shape.rows + 1):
+        _write_tile(module, shape, rows)
+    table = ", ".join(["ptr null", *(f"ptr @tile{rows}" for rows in range(1, shape.rows + 1))])
+    module.functions.append(f"@tiles = internal constant [{shape.rows + 1} x ptr] [{table}]")
+    _write_pack(module, shape)
+    _write_merge(module, shape, "merge_values", shape.values)
+    if shape.number.converts:
+        _write_merge(module, shape, "merge", shape.number)
+    write_direct_paths(module, shape)
+    _write_packed(module, shape)
+    _write_compute(module, shape)
+    _write_block(module, shape)
+    _write_entry(module, shape, symbol)
+    return module.render()
+
+
+# ---------------------------------------------------------------------------------------------------- register tiles
+def _broadcast(b: Builder, shape: Shape, value: str, lanes: int) -> str:
+    return b.splat(shape.number.kind, lanes, value) if lanes else value
+
+
+def _write_tile(module: Module, shape: Shape, rows: int) -> None:
+    """c[rows, columns] = a panel @ b panel (+ init). a: [k][row_width], b: rows ``b_step`` apart, of the computing type.
+
+    Without masks, all columns are written, so the caller gives a scratch block for a partial tile.
+    """
+    number, lanes, vectors = shape.values, shape.lanes, shape.vectors
+    kind, vector = number.kind, number.vector(lanes)
+    b = Builder(module, f"tile{rows}", arguments(TILE))
+    c_rows = [b.at("%c", b.mul("%ldc", row), kind) for row in range(rows)]
+    for pointer in c_rows:
+        for part in range(vectors):
+            b.prefetch(b.at(pointer, part * lanes, kind), write=True)
+
+    def step(_: str, a: str, panel: str, *sums: str) -> list[str]:
+        columns = [number.load(b, b.at(panel, part * lanes, kind), lanes) for part in range(vectors)]
+        result = []
+        for row in range(rows):
+            value = _broadcast(b, shape, number.load(b, b.at(a, row, kind)), lanes)
+            result += [number.multiply_add(b, value, column, sums[row * vectors + part], lanes)
+                       for part, column in enumerate(columns)]
+        return [b.at(a, shape.row_width, kind), b.at(panel, "%b_step", kind), *result]
+
+    carried = [("ptr", "%a"), ("ptr", "%b")] + [(vector, "zeroinitializer")] * (rows * vectors)
+    sums = b.loop(0, "%k", 1, step, carried)[2:]
+    masks = _column_masks(b, shape, vectors, "%columns") if shape.masks else []
+
+    def init() -> list[str]:
+        result = []
+        for row in range(rows):
+            start = b.at("%init", b.mul("%ldi", row), kind)
+            for part in range(vectors):
+                at = b.at(start, part * lanes, kind)
+                old = number.load_masked(b, at, lanes, masks[part]) if masks else number.load(b, at, lanes)
+                result.append(number.add(b, sums[row * vectors + part], old, lanes))
+        return result
+
+    sums = b.when("%has_init", init, lambda: sums, [vector] * len(sums))
+    for row in range(rows):
+        for part in range(vectors):
+            at, value = b.at(c_rows[row], part * lanes, kind), sums[row * vectors + part]
+            if masks:
+                number.store_masked(b, value, at, lanes, masks[part])
+            else:
+                number.store(b, value, at, lanes)
+    b.finish()
+
+
+def _column_masks(b: Builder, shape: Shape, vectors: int, columns: Operand) -> list[str]:
+    """Masks of the vectors of a tile whose first ``columns`` columns exist."""
+    bits = 8 * shape.number.kind_bytes
+    masks = []
+    for part in range(vectors):
+        left = b.sub(columns, part * shape.lanes)
+        left = b.select(b.less(left, 0), 0, left)
+        masks.append(b.mask(shape.lanes, bits, b.min(left, shape.lanes)))
+    return masks
+
+
+# ---------------------------------------------------------------------------------------------------- packing
+def _write_pack(module: Module, shape: Shape) -> None:
+    """to[k][width] = from[row * row_step + k * k_step] for ``rows`` rows, in groups of one vector of rows.
+
+    Whatever the strides, only elements that exist are read. k is rounded up to whole vectors in ``to``.
+    """
+    number, values, lanes = shape.number, shape.values, shape.lanes
+    bits = 8 * number.kind_bytes
+    for write in (_pack_transposed, _pack_copied, _pack_strided):
+        b = Builder(module, write.__name__[1:], arguments(PACK))
+        write(b, number, values, lanes, bits)
+        b.finish()
+    b = Builder(module, "pack", arguments(PACK))
+
+    def group(row: str) -> None:
+        rows = b.min(b.sub("%rows", row), lanes)
+        given = pairs(PACK, (b.at("%from", b.mul(row, "%row_step"), number.stored), "%row_step", "%k_step",
+                             b.at("%to", row, number.kind), "%k", rows, "%width"))
+        b.when(b.equal("%k_step", 1), lambda: b.call("pack_transposed", *given),
+               lambda: _ignore(b.when(b.equal("%row_step", 1), lambda: b.call("pack_copied", *given),
+                                      lambda: b.call("pack_strided", *given))))
+
+    b.loop(0, "%rows", lanes, group)
+    b.finish()
+
+
+def _ignore(_: object) -> None:
+    """Drop a result."""
+
+
+def _pack_transposed(b: Builder, number: Numeric, values: Numeric, lanes: int, bits: int) -> None:
+    last = b.sub("%rows", 1)
+    starts = [b.at("%from", b.mul(b.min(row, last), "%row_step"), number.stored) for row in range(lanes)]
+
+    def square(k: Operand, mask: str | None) -> None:
+        rows = []
+        for start in starts:
+            at = b.at(start, k, number.stored)
+            rows.append(number.load_masked(b, at, lanes, mask) if mask else number.load(b, at, lanes))
+        target = b.at("%to", b.mul(k, "%width"), number.kind)
+        for column, value in enumerate(b.transpose(number.kind, number.kind_bytes, rows)):
+            values.store(b, value, b.at(target, b.mul("%width", column), number.kind), lanes)
+
+    whole = b.sub("%k", b.rem("%k", lanes))
+    b.loop(0, whole, lanes, lambda k: square(k, None))
+    b.when(b.less(whole, "%k"), lambda: square(whole, b.mask(lanes, bits, b.sub("%k", whole))))
+
+
+def _pack_copied(b: Builder, number: Numeric, values: Numeric, lanes: int, bits: int) -> None:
+    def copy(mask: str | None) -> None:
+        def one(_: str, source: str, target: str) -> list[str]:
+            value = number.load_masked(b, source, lanes, mask) if mask else number.load(b, source, lanes)
+            values.store(b, value, target, lanes)
+            return [b.at(source, "%k_step", number.stored), b.at(target, "%width", number.kind)]
+
+        b.loop(0, "%k", 1, one, [("ptr", "%from"), ("ptr", "%to")])
+
+    b.when(b.equal("%rows", lanes), lambda: copy(None), lambda: copy(b.mask(lanes, bits, "%rows")))
+
+
+def _pack_strided(b: Builder, number: Numeric, values: Numeric, lanes: int, bits: int) -> None:
+    def one(k: str, source: str, target: str) -> list[str]:
+        def element(row: str) -> None:
+            value = number.load(b, b.at(source, b.mul(row, "%row_step"), number.stored))
+            values.store(b, value, b.at(target, row, number.kind))
+
+        b.loop(0, "%rows", 1, element)
+        return [b.at(source, "%k_step", number.stored), b.at(target, "%width", number.kind)]
+
+    b.loop(0, "%k", 1, one, [("ptr", "%from"), ("ptr", "%to")])
+
+
+# ---------------------------------------------------------------------------------------------------- the packed way
+def _write_packed(module: Module, shape: Shape) -> None:
+    """c = a @ b (+ init) through packed panels; any strides of a and b."""
+    number, kind, stored = shape.number, shape.number.kind, shape.number.stored
+    b = Builder(module, "packed", arguments(COMPUTE))
+    size = number.kind_bytes
+    panel_a = b.at("%work", 0, "i8")
+    panels_b = b.at("%work", shape.row_width * shape.depth * size, "i8")
+    scratch = b.stack(shape.rows * shape.columns * size)
+    tiles = b.ceil_div("%m", shape.rows)
+    high = b.ceil_div("%m", tiles)                       # tiles have ``high`` rows, the last ones one row less
+    full_tiles = b.sub("%m", b.mul(tiles, b.sub(high, 1)))
+    some_k = b.select(b.less("%k", 1), 1, "%k")
+    depth = b.ceil_div(some_k, b.ceil_div(some_k, shape.depth))
+    depth = b(f"and i64 {b.add(depth, 15)}, -16")
+    in_place = _in_place(b, shape)
+    columns_at_once = b.select(in_place, "%n", PACKED_COLUMNS)
+
+    def columns_loop(j0: str) -> None:
+        n = b.min(columns_at_once, b.sub("%n", j0))
+        b_columns = b.at("%b", b.mul(j0, "%b_column"), stored)
+        b.loop(0, some_k, depth, lambda p0: depth_loop(j0, n, b_columns, p0))
+
+    def depth_loop(j0: str, n: Operand, b_columns: str, p0: str) -> None:
+        k = b.min(depth, b.sub("%k", p0))
+        first = b.equal(p0, 0)
+        b_block = b.at(b_columns, b.mul(p0, "%b_row"), stored)
+        panel_size = b.mul(depth, shape.columns)
+
+        def pack_panel(j: str) -> None:
+            width = b.min(b.sub(n, j), shape.columns)
+            # Used in place: only a partial panel is packed, at the front.
+            place = b.select(in_place, 0, b.mul(b.div(j, shape.columns), panel_size))
+            source = b.at(b_block, b.mul(j, "%b_column"), stored)
+            target = b.at(panels_b, place, kind)
+            b.call("pack", *pairs(PACK, (source, "%b_column", "%b_row", target, k, width, shape.columns)))
+
+        whole = b.sub(n, b.rem(n, shape.columns))
+        b.loop(b.select(in_place, whole, 0), n, shape.columns, pack_panel)
+
+        def row_tile(tile: str, i: str) -> list[Operand]:
+            rows = b.select(b.less(tile, full_tiles), high, b.sub(high, 1))
+            source = b.at("%a", b.add(b.mul(i, "%a_row"), b.mul(p0, "%a_column")), stored)
+            b.call("pack", *pairs(PACK, (source, "%a_row", "%a_column", panel_a, k, rows, shape.row_width)))
+            function = b.load("ptr", b.at("@tiles", rows, "ptr"), 8)
+            c = b.at("%c", b.add(b.mul(i, "%ldc"), j0), kind)
+            init = b.select(first, b.at("%init", b.add(b.mul(i, "%ldi"), j0), kind), c, "ptr")
+            ldi = b.select(first, "%ldi", "%ldc")
+            has_init = b.select(first, "%has_init", "true", "i1")
+
+            def column_tile(j: str) -> None:
+                width = b.min(b.sub(n, j), shape.columns)
+                full = b.equal(width, shape.columns)
+                own = b.both(in_place, full)
+                packed = b.select(in_place, 0, b.mul(b.div(j, shape.columns), panel_size))
+                panel = b.select(own, b.at(b_block, j, kind), b.at(panels_b, packed, kind), "ptr")
+                step = b.select(own, "%b_row", shape.columns)
+                to, start = b.at(c, j, kind), b.at(init, j, kind)
+
+                def directly() -> None:
+                    values = (panel_a, panel, step, to, "%ldc", start, ldi, has_init, k, width)
+                    b.do(f"call void {function}({', '.join(f'{x} {y}' for x, y in pairs(TILE, values))})")
+
+                def through_scratch() -> None:
+                    values = (panel_a, panel, step, scratch, shape.columns, scratch, 0, "false", k, width)
+                    b.do(f"call void {function}({', '.join(f'{x} {y}' for x, y in pairs(TILE, values))})")
+                    b.call("merge_values", *pairs(MERGE, (scratch, to, "%ldc", 1, start, ldi, 1, has_init, "false", rows,
+                                                          width, shape.columns)))
+
+                if shape.masks:
+                    directly()
+                else:
+                    b.when(full, directly, through_scratch)
+
+            b.loop(0, n, shape.columns, column_tile)
+            return [b.add(i, rows)]
+
+        b.loop(0, tiles, 1, row_tile, [("i64", 0)])
+
+    b.loop(0, "%n", columns_at_once, columns_loop)
+    b.finish()
+
+
+def _in_place(b: Builder, shape: Shape) -> str:
+    """Whether full panels of b are read where they are: contiguous rows, and too few rows of a to pay for a copy.
+
+    Rows that are a multiple of 4 KiB apart fall in the same few sets of the cache, so they are copied unless read once.
+    """
+    number = shape.number
+    if number.converts:
+        return "false"
+    apart = b(f"and i64 {b.mul('%b_row', number.stored_bytes)}, 4095")
+    once = b.less("%m", shape.rows + 1)
+    few = b.both(b.less("%m", 65), b("icmp ne i64 " + f"{apart}, 0"))
+    return b.both(b.equal("%b_column", 1), b(f"or i1 {once}, {few}"))
+
+
+# ---------------------------------------------------------------------------------------------------- blocks of c
+def _write_merge(module: Module, shape: Shape, name: str, number: Numeric) -> None:
+    """c = from (+ bias) (+ c), rounded to c's type; any strides of c and bias."""
+    kind, lanes, values = number.kind, shape.lanes, shape.values
+    b = Builder(module, name, arguments(MERGE))
+
+    def row(i: str) -> None:
+        source = b.at("%from", b.mul(i, "%ldf"), kind)
+        c = b.at("%c", b.mul(i, "%c_row"), number.stored)
+        bias = b.at("%bias", b.mul(i, "%bias_row"), number.stored)
+
+        def some(j: str, width: int) -> None:
+            def plus(condition: str, at: str, value: str) -> str:
+                return b.when(condition, lambda: [number.add(b, value, number.load(b, at, width), width)], lambda: [value],
+                              [number.vector(width)])[0]
+
+            value = values.load(b, b.at(source, j, kind), width)
+            to = b.at(c, b.mul(j, "%c_column"), number.stored)
+            value = plus("%has_bias", b.at(bias, b.mul(j, "%bias_column"), number.stored), value)
+            number.store(b, plus("%accumulate", to, value), to, width)
+
+        b.loop(0, whole, lanes, lambda j: some(j, lanes))
+        b.loop(whole, "%n", 1, lambda j: some(j, 0))
+
+    contiguous = b.both(b.equal("%c_column", 1), b(f"or i1 {b('xor i1 %has_bias, true')}, {b.equal('%bias_column', 1)}"))
+    whole = b.select(contiguous, b.sub("%n", b.rem("%n", lanes)), 0)
+    b.loop(0, "%m", 1, row)
+    b.finish()
+
+
+def _write_compute(module: Module, shape: Shape) -> None:
+    """Choose the way to do a block of c."""
+    b = Builder(module, "compute", arguments(COMPUTE))
+    given = pairs(COMPUTE, ["%" + name.split()[1] for name in COMPUTE])
+    cells = b.mul("%m", "%n")
+    along_k = b.both(b.equal("%a_column", 1), b.equal("%b_row", 1), b.less("%m", 65))
+    dot = b.both(along_k, b(f"or i1 {b.less(63, '%k')}, {b.less(cells, 65)}"))
+    in_rows = b.equal("%b_column", 1)
+    row = b.both(in_rows, b.equal("%m", 1))
+    small = b.both(in_rows, b.less("%m", 17), b.less(b.mul(cells, "%k"), 8193))
+    b.when(dot, lambda: b.call("dot", *given), lambda: _ignore(
+        b.when(row, lambda: b.call("row", *given), lambda: _ignore(
+            b.when(small, lambda: b.call("small", *given), lambda: b.call("packed", *given))))))
+    b.finish()
+
+
+BLOCK = ("ptr params", "ptr a", "ptr b", "ptr c", "ptr bias", "i64 m", "i64 n", "ptr work", "ptr local")
+
+
+def _write_block(module: Module, shape: Shape) -> None:
+    """A block of c of one batch item: directly where c can hold unrounded sums, else in pieces through the stack."""
+    number, stored = shape.number, shape.number.stored
+    b = Builder(module, "block", arguments(BLOCK))
+    word = b.words(MATMUL_PARAMETERS)
+    has_bias = b(f"icmp ne i64 {word['has_bias']}, 0")
+    accumulate = b(f"icmp ne i64 {word['accumulate']}, 0")
+    a_row, a_column, b_row, b_column = word["a_row"], word["a_column"], word["b_row"], word["b_column"]
+
+    def directly() -> None:
+        init = b.select(has_bias, "%bias", "%c", "ptr")
+        ldi = b.select(has_bias, word["bias_row_stride"], word["c_row"])
+        b.call("compute", *pairs(COMPUTE, ("%a", a_row, a_column, "%b", b_row, b_column, "%c", word["c_row"], init, ldi,
+                                           b(f"or i1 {has_bias}, {accumulate}"), "%m", "%n", word["k"], "%work")))
+
+    def piece(i: str, j: str) -> None:
+        m, n = b.min(b.sub("%m", i), shape.local_rows), b.min(b.sub("%n", j), LOCAL_COLUMNS)
+        a = b.at("%a", b.mul(i, a_row), stored)
+        right = b.at("%b", b.mul(j, b_column), stored)
+        b.call("compute", *pairs(COMPUTE, (a, a_row, a_column, right, b_row, b_column, "%local", LOCAL_COLUMNS, "%local", 0,
+                                           "false", m, n, word["k"], "%work")))
+        c = b.at("%c", b.add(b.mul(i, word["c_row"]), b.mul(j, word["c_column"])), stored)
+        bias = b.at("%bias", b.add(b.mul(i, word["bias_row_stride"]), b.mul(j, word["bias_stride"])), stored)
+        b.call("merge" if number.converts else "merge_values",
+               *pairs(MERGE, ("%local", c, word["c_row"], word["c_column"], bias, word["bias_row_stride"],
+                              word["bias_stride"], has_bias, accumulate, m, n, LOCAL_COLUMNS)))
+
+    def in_pieces() -> None:
+        b.loop(0, "%n", LOCAL_COLUMNS,
+               lambda j: _ignore(b.loop(0, "%m", shape.local_rows, lambda i: piece(i, j))))
+
+    if number.converts:
+        in_pieces()
+    else:
+        one = b(f"or i1 {b('xor i1 ' + has_bias + ', true')}, {b.equal(word['bias_stride'], 1)}")
+        not_both = b(f"xor i1 {b.both(has_bias, accumulate)}, true")
+        b.when(b.both(b.equal(word["c_column"], 1), one, not_both), directly, in_pieces)
+    b.finish()
+
+
+def _write_entry(module: Module, shape: Shape, symbol: str) -> None:
+    """The kernel: work units are (batch group, column block, row block), row blocks fastest; neighbours are merged."""
+    size = shape.number.kind_bytes
+    b = Builder(module, symbol, ENTRY, internal=False)
+    work = b.stack((shape.row_width + PACKED_COLUMNS + shape.columns) * shape.depth * size + 64)
+    local = b.stack(shape.local_rows * LOCAL_COLUMNS * size)
+    word = b.words(MATMUL_PARAMETERS)
+    starts = {name: b.buffer(word[f"{name}_slot"], word[f"{name}_offset"]) for name in ("a", "b", "c", "bias")}
+    row_blocks, column_blocks = b.ceil_div(word["m"], word["m_block"]), b.ceil_div(word["n"], word["n_block"])
+    per_group = b.mul(row_blocks, column_blocks)
+    batch = [word[f"batch{x}"] for x in range(4)]
+    total = b.mul(b.mul(batch[0], batch[1]), b.mul(batch[2], batch[3]))
+    head, body, end = b.label(), b.label(), b.label()
+    b.do(f"br label %{head}")
+    entry = b.block
+    b.place(head)
+    position = len(b.lines)
+    b.do(f"br i1 {b.less('%unit', '%end')}, label %{body}, label %{end}")
+    b.place(body)
+    group, rest = b.div("%unit", per_group), b.rem("%unit", per_group)
+    column_block, row_block = b.div(rest, row_blocks), b.rem(rest, row_blocks)
+    left = b.sub("%end", "%unit")
+    # Whole columns of blocks if all row blocks are ours, else a run of row blocks.
+    all_rows = b.both(b.equal(row_block, 0), b("icmp sge i64 " + f"{left}, {row_blocks}"))
+    rows = b.select(all_rows, row_blocks, b.min(left, b.sub(row_blocks, row_block)))
+    columns = b.select(all_rows, b.min(b.div(left, row_blocks), b.sub(column_blocks, column_block)), 1)
+    i0, j0 = b.mul(row_block, word["m_block"]), b.mul(column_block, word["n_block"])
+    m = b.min(b.sub(word["m"], i0), b.mul(rows, word["m_block"]))
+    n = b.min(b.sub(word["n"], j0), b.mul(columns, word["n_block"]))
+
+    def item(number: str) -> None:
+        offsets: dict[str, Operand] = {
+            "a": b.mul(i0, word["a_row"]), "b": b.mul(j0, word["b_column"]),
+            "c": b.add(b.mul(i0, word["c_row"]), b.mul(j0, word["c_column"])),
+            "bias": b.add(b.mul(i0, word["bias_row_stride"]), b.mul(j0, word["bias_stride"]))}
+        index: Operand = number
+        for axis in reversed(range(4)):
+            here = b.rem(index, batch[axis]) if axis else index
+            index = b.div(index, batch[axis]) if axis else index
+            for name in ("a", "b", "c"):
+                offsets[name] = b.add(offsets[name], b.mul(here, word[f"{name}_batch{axis}"]))
+        at = {name: b.at(start, offsets[name], shape.number.stored) for name, start in starts.items()}
+        b.call("block", *pairs(BLOCK, ("%params", at["a"], at["b"], at["c"], at["bias"], m, n, work, local)))
+
+    first = b.mul(group, word["batch_block"])
+    b.loop(first, b.min(total, b.add(first, word["batch_block"])), 1, item)
+    following = b.add("%unit", b.mul(rows, columns))
+    b.do(f"br label %{head}")
+    b.lines[position:position] = [f"  %unit = phi i64 [ %begin, %{entry} ], [ {following}, %{b.block} ]"]
+    b.place(end)
+    b.finish()

@@ -1,0 +1,60 @@
+"""A compiled program before code generation: calls in order, and where every buffer lives."""
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from typing import Any
+
+from torsh.compiler.kernel import BufferRef, Call
+from torsh.core.dtype import DType
+from torsh.ops.expr import Op, Shape
+
+
+@dataclass(slots=True)
+class ArrayRef:
+    """A contiguous array operand of a host step."""
+
+    buffer: BufferRef
+    shape: Shape
+    dtype: DType
+
+
+@dataclass(slots=True)
+class HostStep:
+    """An operation that runs through its NumPy reference: ``out[...] = op.reference(attr, *args)``.
+
+    args: ArrayRef, or ("scalar", table word, DType), or ("constant", value, DType).
+    """
+
+    op: Op
+    attr: Hashable
+    args: tuple[Any, ...]
+    out: ArrayRef
+
+
+@dataclass(slots=True)
+class Plan:
+    """The steps of a program and the layout of its table.
+
+    Table words: 0 scratch arena; 1 … leaves (in leaf-position order); then outputs; then scalars (in position order; floats as
+    float64 bits, ints and bools as int64; complex numbers have no word: only host steps read them, by position).
+    """
+
+    steps: list[Call | HostStep]
+    scratch_bytes: int
+    leaves: int                       # number of leaf words (highest leaf position + 1)
+    output_bytes: tuple[int, ...]     # size of each output's storage
+    scalars: int                      # number of scalar words (highest scalar position + 1)
+    notes: dict[str, Any] = field(default_factory=dict)   # for explain()
+
+    def leaf_word(self, position: int) -> int:
+        """Table word of a leaf."""
+        return 1 + position
+
+    def output_word(self, number: int) -> int:
+        """Table word of an output."""
+        return 1 + self.leaves + number
+
+    def scalar_word(self, position: int) -> int:
+        """Table word of a Python number."""
+        return 1 + self.leaves + len(self.output_bytes) + position

@@ -1,0 +1,71 @@
+"""The exception tree of ToRSh.
+
+Every error derives from :class:`TorshError` and from the built-in exception that PyTorch raises in the same place, so
+``except RuntimeError`` written for PyTorch keeps working::
+
+    TorshError
+    ├── ShapeMismatchError      (RuntimeError)   shapes that do not fit together
+    ├── DTypeError              (RuntimeError)   a dtype that an operation cannot take
+    ├── DeviceMismatchError     (RuntimeError)   tensors on different devices
+    ├── DeviceNotAvailableError (RuntimeError)   a device that this machine or build does not have
+    ├── OutOfMemoryError        (RuntimeError)   an allocation that the device refused
+    ├── AutogradError           (RuntimeError)   misuse of gradients
+    ├── IndexOutOfRangeError    (IndexError)     an index or dimension outside its range
+    ├── InvalidArgumentError    (ValueError)     an argument with an impossible value
+    ├── ArgumentTypeError       (TypeError)      an argument of the wrong type
+    ├── SerializationError      (RuntimeError)   a file that cannot be read or written
+    ├── DistributedError        (RuntimeError)   a failure between processes
+    └── CompileError            (RuntimeError)   a program that could not be compiled
+"""
+
+
+class TorshError(Exception):
+    """Root of all errors that ToRSh raises on purpose."""
+
+
+class ShapeMismatchError(TorshError, RuntimeError):
+    """Shapes that do not fit together."""
+
+
+class DTypeError(TorshError, RuntimeError):
+    """A dtype that an operation cannot take."""
+
+
+class DeviceMismatchError(TorshError, RuntimeError):
+    """Tensors on different devices."""
+
+
+class DeviceNotAvailableError(TorshError, RuntimeError):
+    """A device that this machine or build does not have."""
+
+
+class OutOfMemoryError(TorshError, RuntimeError):
+    """An allocation that the device refused."""
+
+
+class AutogradError(TorshError, RuntimeError):
+    """Misuse of gradients, such as backward through freed history."""
+
+
+class IndexOutOfRangeError(TorshError, IndexError):
+    """An index or a dimension outside its range."""
+
+
+class InvalidArgumentError(TorshError, ValueError):
+    """An argument with an impossible value."""
+
+
+class ArgumentTypeError(TorshError, TypeError):
+    """An argument of the wrong type."""
+
+
+class SerializationError(TorshError, RuntimeError):
+    """A file that cannot be read or written."""
+
+
+class DistributedError(TorshError, RuntimeError):
+    """A failure between processes."""
+
+
+class CompileError(TorshError, RuntimeError):
+    """A program that could not be compiled."""

@@ -1,0 +1,276 @@
+"""Handles: what a Tensor is to the recorder.
+
+A handle is either
+
+- *pending*: it stands for an expression of a window that has not run yet (``_storage is None``),
+- *materialised*: it owns a storage; when it takes part in an operation it enters the window as a leaf, or
+- a *view*: root + chain of view ops. Its value is always derived from the root, so writes through any alias are seen by all.
+
+``_token`` says for which state of which window ``_expr`` is valid. The hot path of recording is the single comparison
+``t._token is window.token``; everything else happens in :func:`synchronise_handle`.
+"""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torsh.ops.expr import (
+    LEAF_OP,
+    VARIABLE_OP,
+    Expr,
+    Op,
+    emit1,
+    emit2,
+    leaf,
+    no_grad_recording,
+    recording,
+)
+
+if TYPE_CHECKING:
+    from torsh.backend.base import Storage
+    from torsh.graph.window import Window
+
+Chain = tuple[tuple[Op, Any], ...]
+
+
+class Token:
+    """Identity of one state of a window: expressions noted under it are valid while it is the window's current one."""
+
+    __slots__ = ("window",)
+
+    def __init__(self, window: Window) -> None:
+        self.window = window
+
+
+class Handle:
+    """The recorder's part of a Tensor; see the module's docstring.
+
+    Slots: ``_expr`` (the value; of a materialised handle a placeholder with its shape and dtype), ``_token``, ``_storage``,
+    ``_root`` and ``_chain`` (views), ``_version`` (counts writes to the root; of a view: the root's version at its last
+    derivation), ``_home`` (storage that a pending handle had before it was written to, with its leaf position),
+    ``_leaf_grad`` (the requires_grad flag of autograd leaves), ``_grad``, ``_history`` (how gradients go on behind a
+    materialised handle), ``_extra`` (rare things: hooks, retained gradients; a dict).
+    """
+
+    __slots__ = ("_expr", "_token", "_storage", "_root", "_chain", "_version", "_home", "_leaf_grad", "_grad",
+                 "_history", "_extra", "__weakref__")
+
+    _expr: Expr
+    _token: Token | None
+    _storage: Storage | None
+    _root: Any
+    _chain: Chain
+
+    def __init__(self, expr: Expr) -> None:
+        window = recording.window
+        self._expr = expr
+        self._token = window.token
+        self._storage = None
+        self._root = None
+        self._version = 0
+        self._home = None
+        self._leaf_grad = False
+        self._grad = None
+        self._history = None
+        self._extra = None
+        window.pending.append(self)
+
+
+def materialised(cls: Any, storage: Storage, placeholder: Expr) -> Any:
+    """A new handle of class ``cls`` that owns ``storage``; the placeholder gives shape and dtype."""
+    t = cls.__new__(cls)
+    t._expr = placeholder
+    t._token = None
+    t._storage = storage
+    t._root = None
+    t._version = 0
+    t._home = None
+    t._leaf_grad = False
+    t._grad = None
+    t._history = None
+    t._extra = None
+    return t
+
+
+def expr_of(t: Any) -> Expr:
+    """The expression that stands for the handle in the current window."""
+    return t._expr if t._token is recording.window.token else synchronise_handle(t)
+
+
+def synchronise_handle(t: Any) -> Expr:
+    """Slow path of :func:`expr_of`: enter the window as a leaf, or derive a view again after a write."""
+    window = recording.window
+    if window.closed:                       # another thread ran this thread's window
+        window = window.replace()
+    root = t._root
+    if root is None:
+        token = t._token
+        if t._storage is None and token.window is not window:
+            token.window.run()              # pending in another thread's window
+        e = t._expr if t._storage is None else enter(t, window)
+    else:
+        root_expr = root._expr if root._token is window.token else synchronise_handle(root)
+        if t._version == root._version and t._token is not None and t._token.window is window:
+            e = t._expr
+        else:
+            e = derive(t, root_expr, window)
+    t._expr = e
+    t._token = window.token
+    return e
+
+
+def enter(t: Any, window: Window) -> Expr:
+    """Make a materialised handle a leaf of the window."""
+    known = t._expr
+    e = leaf(len(window.leaves), known.shape, known.dtype, t._leaf_grad or t._history is not None)
+    window.leaves.append(t)
+    window.storages.append(t._storage)
+    return e
+
+
+def derive(t: Any, root_expr: Expr, window: Window) -> Expr:
+    """The expression of a view, from its root's."""
+    through = t._extra.get("through") if t._extra else None
+    if through is None:
+        e = apply_chain(root_expr, t._chain)
+    else:                                   # a view of an autograd leaf that is itself a view
+        e = apply_chain(expr_of(through), t._chain[len(through._chain):])
+    t._version = t._root._version
+    if t._leaf_grad:
+        e = make_variable(t, e, window)
+    return e
+
+
+def apply_chain(e: Expr, chain: Chain) -> Expr:
+    """Apply view ops one after the other."""
+    for op, attr in chain:
+        e = emit1(op, e, attr)
+    return e
+
+
+def make_variable(t: Any, e: Expr, window: Window) -> Expr:
+    """Mark the expression as an autograd leaf in the middle of the window, standing for handle ``t``."""
+    with no_grad_recording():
+        v = emit1(VARIABLE_OP, e, len(window.variables))
+    v.requires_grad = True
+    window.variables.append(t)
+    return v
+
+
+def root_of(t: Any) -> Any:
+    """The handle that owns the storage; from now on its writes are counted, because it has views."""
+    root = t._root
+    if root is None:
+        root = t
+        if t._version == 0:
+            t._version = 1
+    return root
+
+
+def requires_grad(t: Any) -> bool:
+    """Does the handle take part in autograd?"""
+    if t._leaf_grad:
+        return True
+    if t._root is None and t._storage is not None:
+        return t._history is not None
+    return expr_of(t).requires_grad
+
+
+def make_view(t: Any, op: Op, attr: Any, cls: Any = None) -> Any:
+    """A view of ``t``: shares its root and follows all writes."""
+    window = recording.window
+    e = t._expr if t._token is window.token else synchronise_handle(t)
+    out = emit1(op, e, attr)
+    window = recording.window
+    v = (cls or window.tensor_class)(out)
+    window.pending.pop()                    # views are derived, never computed for themselves
+    base = t._root
+    link = (op, attr)
+    if base is None:
+        v._root = root_of(t)
+        v._chain = (link,)
+    else:
+        v._root = base
+        v._chain = (*t._chain, link)
+    if e.requires_grad and not out.requires_grad and op is not DETACH():
+        v._chain = (*v._chain, (DETACH(), None))
+        v._expr = emit1(DETACH(), out)
+    v._version = v._root._version
+    if t._leaf_grad and base is not None:
+        # A view of a leaf that is itself a view: gradients must reach that leaf.
+        v._extra = {"through": t}
+    return v
+
+
+def DETACH() -> Op:
+    """The op ``detach`` (looked up late: the table's families load after this module)."""
+    from torsh.ops.expr import TABLE
+    return TABLE["detach"]
+
+
+def write(t: Any, e: Expr) -> None:
+    """In-place assignment of a new value to a handle, seen by all its aliases."""
+    window = recording.window
+    if window.closed:
+        window = window.replace()
+    root = t._root
+    if root is None:
+        write_root(t, e, window)
+    else:
+        write_through(t, e, root, window)
+
+
+def write_root(t: Any, e: Expr, window: Window) -> None:
+    """:func:`write` for a handle that owns its storage."""
+    old = t._expr if t._token is window.token or t._storage is not None else synchronise_handle(t)
+    if t._leaf_grad:
+        if not (e.op is VARIABLE_OP and window.variables[e.attr] is t):
+            e = make_variable(t, e, window)
+    elif not recording.grad_enabled and requires_grad(t):
+        e = keep_history(expr_of(t), e)     # the graph behind the handle stays; only its value changes
+    if t._storage is not None:
+        position = old.attr if old.op is LEAF_OP and t._token is window.token else -1
+        t._home = (t._storage, position)
+        t._storage = None
+        window.pending.append(t)
+    t._history = None
+    t._expr = e
+    if t._version:
+        t._version += 1
+        window.token = Token(window)        # views must be derived again
+    t._token = window.token
+
+
+def keep_history(old: Expr, new: Expr) -> Expr:
+    """The value of ``new`` with the gradient history of ``old``."""
+    from torsh.ops.expr import MEMO_GRAD, TABLE
+    saved = recording.memo, recording.grad_enabled
+    recording.memo, recording.grad_enabled = MEMO_GRAD, True
+    try:
+        return emit2(TABLE["replace_value"], old, new)
+    finally:
+        recording.memo, recording.grad_enabled = saved
+
+
+def write_through(t: Any, e: Expr, root: Any, window: Window) -> None:
+    """:func:`write` for a view: replace its region of the root."""
+    from torsh.ops.expr import TABLE
+    chain = t._chain
+    detach = DETACH()
+    detached = any(op is detach for op, _ in chain) or t._leaf_grad
+    names = tuple((op.name, attr) for op, attr in chain if op is not detach)
+    root_expr = expr_of(root)
+    base = emit1(detach, root_expr) if detached and root_expr.requires_grad else root_expr
+    if detached and e.requires_grad:
+        e_written = emit1(detach, e)
+    else:
+        e_written = e
+    new = emit2(TABLE["view_write"], base, e_written, names) if names else e_written
+    if detached and root_expr.requires_grad and not root._leaf_grad:
+        new = keep_history(root_expr, new)
+    write_root(root, new, recording.window)
+    window = recording.window
+    t._version = root._version
+    if t._leaf_grad:
+        e = make_variable(t, e, window)
+    t._expr = e
+    t._token = window.token

@@ -1,0 +1,286 @@
+"""Windows: what has been recorded and not yet run, and how it is run.
+
+Each thread records into a window of its own. A window runs as one program when a value is needed, at the end of an
+optimizer's step, or when it grows past a limit. What the program has to compute is decided by reference counts: pending
+handles that something besides the window still refers to. The program is looked up by (expressions of the live handles,
+heads whose backward has been taken, in-place pairs), all compared by identity.
+"""
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Sequence
+from sys import getrefcount
+from typing import Any, Final
+
+from torsh.backend.base import Backend, Executable, Storage
+from torsh.core.errors import CompileError
+from torsh.graph.handle import Token, expr_of, materialised, write
+from torsh.ops.expr import (
+    LEAF_OP,
+    MEMO_GRAD,
+    MEMO_NO_GRAD,
+    Expr,
+    leaf,
+    new_window,
+    recording,
+    scalar,
+)
+
+NODE_LIMIT: Final = 4096          # pending handles after which a window is run at the next safe point
+PROGRAM_LIMIT: Final = 4096       # programs kept
+MEMO_LIMIT: Final = 400_000       # interned expressions kept
+
+PROGRAMS: Final[dict[Any, Program]] = {}
+_serials = itertools.count(1)
+_backend: list[Backend] = []
+# Set by the autograd layer: keep_history(live handles, consumed heads, cuts) -> HistoryPlan | None.
+history_planner: list[Callable[..., Any]] = []
+statistics: Final[dict[str, int]] = {"programs": 0, "flushes": 0}
+
+
+class Program:
+    """A compiled window: the executable, and what its outputs are for."""
+
+    __slots__ = ("executable", "placeholders", "outputs", "history")
+
+    def __init__(self, executable: Executable, placeholders: list[Expr], outputs: int, history: Any) -> None:
+        self.executable = executable
+        self.placeholders = placeholders    # shape and dtype of each output
+        self.outputs = outputs              # the first ones belong to the live handles, the rest are residuals
+        self.history = history
+
+
+class Window:
+    """One thread's recording between two runs."""
+
+    __slots__ = ("token", "pending", "leaves", "storages", "scalars", "variables", "consumed", "cuts", "functions",
+                 "lock", "closed", "serial")
+    tensor_class: Any = None
+
+    def __init__(self) -> None:
+        self.token = Token(self)
+        self.pending: list[Any] = []
+        self.leaves: list[Any] = []
+        self.storages: list[Storage] = []
+        self.scalars: list[Any] = []
+        self.variables: list[Any] = []
+        self.consumed: list[Expr] = []
+        self.cuts: dict[Expr, Any] = {}       # expressions whose handles have hooks or retained gradients
+        self.functions: list[Any] = []        # calls of custom autograd functions
+        self.lock = threading.RLock()
+        self.closed = False
+        self.serial = next(_serials)
+
+    def replace(self) -> Window:
+        """Give this thread a new window (this one has been run by another thread)."""
+        new = Window()
+        if recording.window is self:
+            recording.window = new
+        return recording.window
+
+    def run(self) -> None:
+        """Run the window, from whichever thread."""
+        if recording.window is self:
+            flush()
+            return
+        with self.lock:
+            # The owner may be recording at this moment: what it adds now is run by a later call, so the leaves stay.
+            self.closed = True
+            self.token = Token(self)
+            run_window(self)
+
+
+def flush() -> None:
+    """Run everything that this thread has recorded (later, if a step is being captured)."""
+    window = recording.window
+    if recording.capture is not None:
+        return
+    if not window.pending and not window.leaves:
+        return
+    with window.lock:
+        try:
+            run_window(window)
+        finally:
+            if recording.window is window:
+                recording.window = Window()
+            window.closed = True
+            clear(window)
+    if len(MEMO_GRAD) > MEMO_LIMIT or len(MEMO_NO_GRAD) > MEMO_LIMIT or len(PROGRAMS) > PROGRAM_LIMIT:
+        evict()
+
+
+def clear(window: Window) -> None:
+    """Let go of everything a window referred to."""
+    window.pending.clear()
+    window.leaves.clear()
+    window.storages.clear()
+    window.scalars.clear()
+    window.variables.clear()
+    window.consumed.clear()
+    window.cuts.clear()
+    window.functions.clear()
+
+
+def evict() -> None:
+    """Empty the memos and the program cache together (expressions in use live on, they are only not shared any more)."""
+    for cache in caches:
+        cache.clear()
+    PROGRAMS.clear()
+    MEMO_GRAD.clear()
+    MEMO_NO_GRAD.clear()
+
+
+# Further tables keyed by expressions, emptied together with the memos.
+caches: list[dict[Any, Any]] = []
+
+
+def live_handles(pending: list[Any], references: int) -> list[Any]:
+    """Pending handles that something else than the pending list refers to."""
+    return [t for t in pending if getrefcount(t) > references and t._root is None and t._storage is None]
+
+
+def run_window(window: Window) -> Program | None:
+    """Compile (or look up) and run the program of a window; give the live handles their storages."""
+    live = live_handles(window.pending, _references)
+    if not live:
+        return None
+    statistics["flushes"] += 1
+    into: list[Storage | None] = []
+    pairs: list[int] = []
+    exprs = []
+    for t in live:
+        exprs.append(t._expr)
+        home = t._home
+        if home is None:
+            into.append(None)
+            pairs.append(-2)
+            continue
+        storage, position = home
+        # A storage that only this handle (and the window's list of leaves) knows may be overwritten. The references:
+        # the pair's own, the local name, the argument of getrefcount, and the list of leaves if it is a leaf.
+        if storage.shared or getrefcount(storage) <= (4 if position >= 0 else 3):
+            into.append(storage)
+            pairs.append(position)
+        else:
+            into.append(None)
+            pairs.append(-2)
+    key = (tuple(exprs), tuple(pairs), tuple(window.consumed), tuple(window.cuts))
+    program = PROGRAMS.get(key)
+    if program is None:
+        program = build_program(window, live, exprs, pairs)
+        PROGRAMS[key] = program
+    extra = len(program.placeholders) - len(into)
+    if extra:
+        into.extend([None] * extra)
+    results = program.executable.run(window.storages, window.scalars, into)
+    assign(window, program, live, results)
+    return program
+
+
+def assign(window: Window, program: Program, live: list[Any], results: Sequence[Storage]) -> None:
+    """Give the live handles what was computed for them."""
+    placeholders = program.placeholders
+    history = program.history
+    for i, t in enumerate(live):
+        t._storage = results[i]
+        t._expr = placeholders[i]
+        t._token = None
+        t._home = None
+    if history is not None:
+        residuals = [materialised(Window.tensor_class, results[i], placeholders[i])
+                     for i in range(program.outputs, len(placeholders))]
+        history.attach(window, live, residuals)
+
+
+def build_program(window: Window, live: list[Any], exprs: list[Expr], pairs: list[int]) -> Program:
+    """Compile the program of a window that has not been met before."""
+    statistics["programs"] += 1
+    history = history_planner[0](window, live) if history_planner else None
+    outputs = list(exprs)
+    if history is not None:
+        outputs += history.residuals
+    in_place = tuple((i, p) for i, p in enumerate(pairs) if p >= 0)
+    executable = backend().compile(tuple(outputs), in_place)
+    placeholders = [leaf(-1, e.shape, e.dtype, False) for e in outputs]
+    return Program(executable, placeholders, len(exprs), history)
+
+
+def backend() -> Backend:
+    """The backend in use: ``TORSH_BACKEND`` or :func:`set_backend` choose ``"cpu"`` (default) or ``"reference"``."""
+    if not _backend:
+        import os
+        set_backend(os.environ.get("TORSH_BACKEND", "cpu"))
+    return _backend[0]
+
+
+def set_backend(name: str) -> None:
+    """Choose the backend by name; programs compiled for the former one are dropped."""
+    from torsh.core.errors import InvalidArgumentError
+    new: Backend
+    if name == "cpu":
+        from torsh.backend.cpu.backend import CpuBackend
+        new = CpuBackend()
+    elif name == "reference":
+        from torsh.backend.reference import ReferenceBackend
+        new = ReferenceBackend()
+    else:
+        raise InvalidArgumentError(f"unknown backend {name!r}: use 'cpu' or 'reference'")
+    if recording.window is not None:
+        flush_if_any = bool(_backend)
+        if flush_if_any:
+            flush()
+    _backend[:] = [new]
+    PROGRAMS.clear()
+
+
+def storage_of(t: Any) -> Storage:
+    """The storage of a handle that is no view, running the window if it is pending."""
+    if t._storage is None:
+        if recording.capture is not None:
+            raise CompileError("compile: the value of a tensor was needed inside of a compiled step (.item(), .numpy(), print, "
+                               "if tensor: ...). Return the tensor and read it outside, or do not compile this function.")
+        t._token.window.run()
+    return t._storage
+
+
+def scalar_expr(value: Any) -> Expr:
+    """A run-time slot for a Python number (bool, int, float or complex)."""
+    window = recording.window
+    scalars = window.scalars
+    position = len(scalars)
+    scalars.append(value)
+    return scalar(position, _CATEGORY[type(value)])
+
+
+_CATEGORY: Final = {bool: 0, int: 1, float: 2, complex: 3}
+
+
+def rebind(tensors: Sequence[Any], exprs: Sequence[Expr]) -> None:
+    """In-place assignment of new values to several handles at once (optimizers)."""
+    for t, e in zip(tensors, exprs, strict=True):
+        write(t, e)
+
+
+def is_leaf_expr(e: Expr) -> bool:
+    """Is the expression an input of the window?"""
+    return e.op is LEAF_OP
+
+
+def calibrate() -> int:
+    """How many references :func:`live_handles` itself holds to a handle."""
+    class Probe:
+        _root = None
+        _storage = None
+
+    for count in range(2, 10):
+        if not live_handles([Probe()], count):
+            return count
+    raise RuntimeError("reference counts are not usable on this Python")
+
+
+_references: Final = calibrate()
+new_window[:] = [Window]
+recording.window = Window()
+__all__ = ["Program", "Window", "backend", "evict", "expr_of", "flush", "rebind", "scalar_expr", "set_backend",
+           "statistics", "storage_of"]

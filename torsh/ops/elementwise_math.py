@@ -1,0 +1,100 @@
+"""Elementwise primitives for exponentials, logarithms, roots, trigonometry and error functions."""
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+
+from torsh.core.promotion import floating
+from torsh.ops.common import add, chain, div, mul, neg, square, sub, unary
+from torsh.ops.define import Array, elementwise
+from torsh.ops.expr import Expr, Op
+
+LN2: Final = math.log(2)
+LN10: Final = math.log(10)
+
+
+def _function(name: str, reference: Callable[..., Any], factor: Callable[[Expr, Expr], Expr], categories: str = "bifc") -> Op:
+    """A row for a function of one argument. factor: ``f(out, a)``, its derivative."""
+    return elementwise(name, floating(categories), reference, lambda g, out, a: chain(g, factor(out, a)))
+
+
+def _quotient(name: str, reference: Callable[..., Any], divisor: Callable[[Expr, Expr], Expr]) -> Op:
+    """A row for a function whose derivative is the reciprocal of ``divisor(out, a)``."""
+    def gradient(g: Expr, out: Expr, a: Expr) -> Expr:
+        d = divisor(out, a)
+        return div(g, unary("conj", d) if d.dtype.is_complex else d)
+    return elementwise(name, floating(), reference, gradient)
+
+
+# ---- exponentials, logarithms, roots -----------------------------------------------------------------------------------
+
+def exp2(a: Array) -> Array:
+    """2 ** a"""
+    return np.exp(a * LN2).astype(a.dtype) if a.dtype.kind == "c" else np.exp2(a)
+
+
+def sigmoid(a: Array) -> Array:
+    """1 / (1 + exp(-a)), without overflow."""
+    if a.dtype.kind == "c":
+        return (1 / (1 + np.exp(-a))).astype(a.dtype)  # type: ignore[no-any-return]
+    small = np.exp(-np.abs(a))
+    return (np.where(a >= 0, 1, small) / (1 + small)).astype(a.dtype)  # type: ignore[no-any-return]
+
+
+EXP: Final = _function("exp", np.exp, lambda out, a: out)
+EXP2: Final = _function("exp2", exp2, lambda out, a: mul(out, LN2))
+EXPM1: Final = _function("expm1", np.expm1, lambda out, a: add(out, 1))
+LOG: Final = _quotient("log", np.log, lambda out, a: a)
+LOG2: Final = _quotient("log2", np.log2, lambda out, a: mul(a, LN2))
+LOG10: Final = _quotient("log10", np.log10, lambda out, a: mul(a, LN10))
+LOG1P: Final = _quotient("log1p", np.log1p, lambda out, a: add(a, 1))
+SQRT: Final = _quotient("sqrt", np.sqrt, lambda out, a: mul(out, 2))
+RSQRT: Final = _function("rsqrt", lambda a: (1 / np.sqrt(a)).astype(a.dtype), lambda out, a: mul(mul(out, square(out)), -0.5))
+RECIPROCAL: Final = _function("reciprocal", lambda a: (1 / a).astype(a.dtype), lambda out, a: neg(square(out)))
+SIGMOID: Final = _function("sigmoid", sigmoid, lambda out, a: mul(sub(1, out), out))
+
+
+# ---- trigonometric and hyperbolic functions ----------------------------------------------------------------------------
+
+SIN: Final = _function("sin", np.sin, lambda out, a: unary("cos", a))
+COS: Final = _function("cos", np.cos, lambda out, a: neg(unary("sin", a)))
+TAN: Final = _function("tan", np.tan, lambda out, a: add(square(out), 1))
+ASIN: Final = _function("asin", np.arcsin, lambda out, a: unary("rsqrt", sub(1, square(a))))
+ACOS: Final = _function("acos", np.arccos, lambda out, a: neg(unary("rsqrt", sub(1, square(a)))))
+ATAN: Final = _quotient("atan", np.arctan, lambda out, a: add(square(a), 1))
+SINH: Final = _function("sinh", np.sinh, lambda out, a: unary("cosh", a))
+COSH: Final = _function("cosh", np.cosh, lambda out, a: unary("sinh", a))
+TANH: Final = _function("tanh", np.tanh, lambda out, a: sub(1, square(out)))
+ASINH: Final = _function("asinh", np.arcsinh, lambda out, a: unary("rsqrt", add(square(a), 1)))
+
+
+def _acosh_factor(out: Expr, a: Expr) -> Expr:
+    if a.dtype.is_complex:                     # two roots keep the branch cut of acosh
+        return mul(unary("rsqrt", sub(a, 1)), unary("rsqrt", add(a, 1)))
+    return unary("rsqrt", sub(square(a), 1))
+
+
+ACOSH: Final = _function("acosh", np.arccosh, _acosh_factor)
+ATANH: Final = _quotient("atanh", np.arctanh, lambda out, a: sub(1, square(a)))
+
+
+# ---- error functions ---------------------------------------------------------------------------------------------------
+
+def _by_python(function: Callable[[float], float]) -> Callable[[Array], Array]:
+    """An array function from one of Python's math module, computed in float64."""
+    each = np.frompyfunc(function, 1, 1)
+
+    def on_array(a: Array) -> Array:
+        return np.asarray(each(a.astype(np.float64)), dtype=np.float64).astype(a.dtype)
+    return on_array
+
+
+def _bell(out: Expr, a: Expr) -> Expr:
+    return mul(unary("exp", neg(square(a))), 2 / math.sqrt(math.pi))
+
+
+ERF: Final = _function("erf", _by_python(math.erf), _bell, "bif")
+ERFC: Final = _function("erfc", _by_python(math.erfc), lambda out, a: neg(_bell(out, a)), "bif")

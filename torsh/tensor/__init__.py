@@ -1,0 +1,53 @@
+"""The Tensor and its functions.
+
+Each family of functions declares its members with :func:`torsh.tensor.function.function`; here they are all loaded, and the
+methods attached to :class:`Tensor`.
+"""
+from torsh.tensor import (  # noqa: F401
+    arithmetic,
+    conversion,
+    creation,
+    indexing,
+    matrix,
+    ordering,
+    printing,
+    randomness,
+    reduction,
+    shaping,
+)
+from torsh.tensor.creation import tensor_from_slice
+from torsh.tensor.function import METHODS, NAMESPACES
+from torsh.tensor.tensor import Tensor, from_array, from_storage, make_subclass
+
+
+def _attach() -> None:
+    for name, method in METHODS.items():
+        if name not in Tensor.__dict__ or name.startswith("__"):
+            setattr(Tensor, name, method)
+    Tensor.real = property(METHODS_real)                              # type: ignore[attr-defined]
+    Tensor.imag = property(NAMESPACES[""]["imag"])                    # type: ignore[attr-defined]
+    Tensor.T = property(_reversed)                                    # type: ignore[attr-defined]
+    Tensor.mT = property(lambda self: self.transpose(-2, -1))         # type: ignore[attr-defined]
+    Tensor.H = property(lambda self: self.transpose(-2, -1).conj())   # type: ignore[attr-defined]
+    Tensor.mH = property(lambda self: self.transpose(-2, -1).conj())  # type: ignore[attr-defined]
+    Tensor.itemsize = property(lambda self: self.dtype.itemsize)      # type: ignore[attr-defined]
+    Tensor.nbytes = property(lambda self: self.dtype.itemsize * self.numel())  # type: ignore[attr-defined]
+    Tensor.is_cuda = property(lambda self: False)                     # type: ignore[attr-defined]
+    Tensor.is_sparse = property(lambda self: False)                   # type: ignore[attr-defined]
+    Tensor.is_quantized = property(lambda self: False)                # type: ignore[attr-defined]
+    Tensor.is_meta = property(lambda self: False)                     # type: ignore[attr-defined]
+    Tensor.from_slice = classmethod(tensor_from_slice)                # type: ignore[attr-defined]
+    Tensor.scalar = staticmethod(NAMESPACES[""]["tensor"])            # type: ignore[attr-defined]
+
+
+def METHODS_real(self: Tensor) -> Tensor:
+    """The real part (the tensor itself if it is real)."""
+    return NAMESPACES[""]["real"](self)  # type: ignore[no-any-return]
+
+
+def _reversed(self: Tensor) -> Tensor:
+    return self.permute(*range(self.ndim - 1, -1, -1)) if self.ndim else self  # type: ignore[attr-defined, no-any-return]
+
+
+_attach()
+__all__ = ["METHODS", "NAMESPACES", "Tensor", "from_array", "from_storage", "make_subclass"]

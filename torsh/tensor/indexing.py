@@ -1,0 +1,448 @@
+"""Indexing: ``x[...]``, ``x[...] = v``, and the functions that gather and scatter."""
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+
+from torsh.core.dtype import bool_, int64, uint8
+from torsh.core.errors import ArgumentTypeError, DTypeError, IndexOutOfRangeError, ShapeMismatchError
+from torsh.core.shape import broadcast_shapes, normalise_dim
+from torsh.graph.handle import Handle, expr_of, make_view, write
+from torsh.ops.expr import TABLE, Expr, emit, emit1, emit2
+from torsh.tensor.creation import as_tensor, from_array
+from torsh.tensor.function import METHODS, check_writable, function, operand, tensor_operand
+from torsh.tensor.tensor import Tensor
+
+_FULL: Final = slice(None)
+
+
+def is_advanced(item: Any) -> bool:
+    """Is this entry of an index a tensor, an array or a sequence?"""
+    return isinstance(item, (Handle, np.ndarray, list, range))
+
+
+def getitem(self: Tensor, index: Any) -> Any:
+    """``self[index]``: a view for numbers, slices, None and Ellipsis; a copy for tensors, arrays, lists and masks."""
+    kind = type(index)
+    if kind is int:
+        shape = self._expr.shape
+        if not shape:
+            raise IndexOutOfRangeError("invalid index of a 0-dim tensor. Use `tensor.item()` in Python or "
+                                       "`tensor.item<T>()` in C++ to convert a 0-dim tensor to a number")
+        n = shape[0]
+        if not -n <= index < n:
+            raise IndexOutOfRangeError(f"index {index} is out of bounds for dimension 0 with size {n}")
+        return make_view(self, TABLE["select"], (0, index % n))
+    base, advanced = basic_part(self, index)
+    if not advanced:
+        return base if base is not self else make_view(self, TABLE["reshape"], self._expr.shape)
+    return gather_advanced(base, advanced)
+
+
+def normalised(self: Tensor, index: Any) -> list[Any]:
+    """The index as a list with one entry per dimension (or None), Ellipsis expanded."""
+    items = list(index) if isinstance(index, tuple) else [index]
+    items = [as_index_tensor(i) if is_advanced(i) else i for i in items]
+    used = 0
+    for i in items:
+        if i is None or i is Ellipsis or isinstance(i, (bool, np.bool_)):
+            continue
+        used += i.ndim if isinstance(i, Handle) and i.dtype in (bool_, uint8) else 1  # type: ignore[attr-defined]
+    n = self.ndim
+    if used > n:
+        raise IndexOutOfRangeError(f"too many indices for tensor of dimension {n}")
+    ellipses = [k for k, i in enumerate(items) if i is Ellipsis]
+    if len(ellipses) > 1:
+        raise IndexOutOfRangeError("an index can only have a single ellipsis ('...')")
+    fill = [_FULL] * (n - used)
+    if ellipses:
+        items[ellipses[0]:ellipses[0] + 1] = fill
+    else:
+        items += fill
+    return items
+
+
+def as_index_tensor(item: Any) -> Tensor:
+    """A list, array or tensor as an index tensor."""
+    if isinstance(item, Handle):
+        t = item
+    elif isinstance(item, np.ndarray):
+        t = as_tensor(item.copy())
+    else:
+        values = list(item)
+        t = as_tensor(np.zeros(0, np.int64)) if not values else as_tensor(values)
+    if t.dtype.category > 1:  # type: ignore[attr-defined]
+        raise IndexOutOfRangeError("tensors used as indices must be long, int, byte or bool tensors")
+    return t  # type: ignore[return-value]
+
+
+def basic_part(self: Tensor, index: Any) -> tuple[Tensor, dict[int, Tensor]]:
+    """Apply numbers, slices and None as views; returns the view and {dimension: index tensor} of what is left."""
+    view: Any = self
+    advanced: dict[int, Any] = {}
+    dim = 0
+    spec: list[tuple[int, int, int]] | None = None
+    for item in normalised(self, index):
+        shape = view._expr.shape
+        if item is None:
+            view = make_view(view, TABLE["reshape"], (*shape[:dim], 1, *shape[dim:]))
+            dim += 1
+        elif isinstance(item, (bool, np.bool_)):
+            view = make_view(view, TABLE["reshape"], (*shape[:dim], 1, *shape[dim:]))
+            advanced[dim] = from_array(np.zeros(1 if item else 0, np.int64), int64)
+            dim += 1
+        elif isinstance(item, slice):
+            if item != _FULL:
+                start, length, step = slice_bounds(item, shape[dim])
+                if (start, length, step) != (0, shape[dim], 1):
+                    spec = [(0, n, 1) for n in shape]
+                    spec[dim] = (start, length, step)
+                    view = make_view(view, TABLE["slice"], tuple(spec))
+            dim += 1
+        elif isinstance(item, Handle):
+            if item.dtype in (bool_, uint8):  # type: ignore[attr-defined]
+                dim = add_mask(view, item, dim, advanced)
+            elif not item._expr.shape and False:
+                dim += 1
+            else:
+                advanced[dim] = item
+                dim += 1
+        else:
+            try:
+                position = item.__index__()
+            except (AttributeError, TypeError):
+                raise ArgumentTypeError(f"only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are "
+                                        f"valid indices (got {type(item).__name__})") from None
+            n = shape[dim]
+            if not -n <= position < n:
+                raise IndexOutOfRangeError(f"index {position} is out of bounds for dimension {dim} with size {n}")
+            view = make_view(view, TABLE["select"], (dim, position % n))
+    return view, advanced
+
+
+def slice_bounds(item: slice, n: int) -> tuple[int, int, int]:
+    """(start, length, step) of a slice of a dimension of size n."""
+    step = 1 if item.step is None else item.step.__index__()
+    if step <= 0:
+        raise InvalidStep("step must be greater than zero")
+    start, stop, _ = slice(None if item.start is None else item.start.__index__(),
+                           None if item.stop is None else item.stop.__index__(), step).indices(n)
+    return start, max(0, -(-(stop - start) // step)), step
+
+
+class InvalidStep(ArgumentTypeError, ValueError):
+    """A slice step that is not positive."""
+
+
+def add_mask(view: Any, mask: Any, dim: int, advanced: dict[int, Any]) -> int:
+    """Turn a mask into index tensors of the dimensions that it covers; returns the next dimension."""
+    shape = view._expr.shape[dim:dim + mask.ndim]
+    for k, (have, want) in enumerate(zip(mask._expr.shape, shape, strict=True)):
+        if have != want:
+            raise IndexOutOfRangeError(f"The shape of the mask {list(mask.shape)} at index {k} does not match the shape of the "
+                                       f"indexed tensor {list(view.shape)} at index {dim + k}")
+    for k, positions in enumerate(mask.detach()._ndarray().astype(bool).nonzero() if mask.ndim else
+                                  ()):
+        advanced[dim + k] = from_array(positions.astype(np.int64), int64)
+    return dim + mask.ndim  # type: ignore[no-any-return]
+
+
+def index_exprs(advanced: dict[int, Tensor]) -> tuple[tuple[int, ...], tuple[Expr, ...]]:
+    """Dimensions and int64 expressions of index tensors."""
+    dims = tuple(sorted(advanced))
+    found = []
+    for d in dims:
+        e = expr_of(advanced[d])
+        found.append(e if e.dtype is int64 else emit1(TABLE["cast"], e, "int64"))
+    try:
+        broadcast_shapes(*[e.shape for e in found])
+    except RuntimeError:
+        shapes = ", ".join(str(list(e.shape)) for e in found)
+        raise IndexOutOfRangeError(f"shape mismatch: indexing tensors could not be broadcast together with shapes {shapes}"
+                                   ) from None
+    return dims, tuple(found)
+
+
+def gather_advanced(base: Tensor, advanced: dict[int, Tensor]) -> Tensor:
+    """The copy that index tensors select."""
+    dims, indices = index_exprs(advanced)
+    return Tensor(emit(TABLE["index"], (expr_of(base), *indices), dims))
+
+
+def setitem(self: Tensor, index: Any, value: Any) -> None:
+    """``self[index] = value``: the value is cast and broadcast to the region."""
+    check_writable(self)
+    if isinstance(index, Handle) and index.dtype is bool_ and index._expr.shape == self._expr.shape \
+            and not (isinstance(value, Handle) and value._expr.shape):
+        # A mask of the whole tensor with one value needs no positions: nothing has to run now.
+        v = emit1(TABLE["cast"], operand(value, "__setitem__"), self.dtype.name)
+        write(self, emit(TABLE["where"], (expr_of(index), v, expr_of(self))))
+        return
+    view, advanced = basic_part(self, index)
+    v = operand(as_tensor(value) if isinstance(value, (list, np.ndarray)) else value, "__setitem__")
+    if v.dtype is not self.dtype:
+        v = emit1(TABLE["cast"], v, self.dtype.name)
+    if not advanced:
+        write(view, fitted(v, view._expr.shape))
+        return
+    dims, indices = index_exprs(advanced)
+    region = emit(TABLE["index"], (expr_of(view), *indices), dims)
+    e = emit(TABLE["index_put"], (expr_of(view), fitted(v, region.shape), *indices), (dims, False))
+    write(view, e)
+
+
+def fitted(v: Expr, shape: tuple[int, ...]) -> Expr:
+    """The value broadcast to the shape of the region that it is written to."""
+    while len(v.shape) > len(shape) and v.shape[0] == 1:
+        v = emit1(TABLE["reshape"], v, v.shape[1:])
+    if v.shape == shape:
+        return v
+    extra = len(shape) - len(v.shape)
+    if extra < 0 or any(n not in (1, want) for n, want in zip(v.shape, shape[extra:], strict=True)):
+        bad = next((i for i, (n, want) in enumerate(zip(reversed(v.shape), reversed(shape), strict=False))
+                    if n not in (1, want)), 0)
+        raise ShapeMismatchError(f"The expanded size of the tensor ({shape[-1 - bad] if shape else 0}) must match the existing "
+                                 f"size ({v.shape[-1 - bad] if v.shape else 0}) at non-singleton dimension "
+                                 f"{max(len(shape) - 1 - bad, 0)}.  Target sizes: {list(shape)}.  Tensor sizes: {list(v.shape)}")
+    return emit1(TABLE["expand"], v, shape)
+
+
+METHODS["__getitem__"] = getitem
+METHODS["__setitem__"] = setitem
+
+
+# ---- functions ---------------------------------------------------------------------------------------------------------
+
+def index_operand(index: Any, name: str, position: int = 3, *, int32_allowed: bool = True) -> Expr:
+    """An int64 index expression."""
+    e = tensor_operand(index, name, position, "index")
+    if e.dtype is int64:
+        return e
+    if int32_allowed and e.dtype.name == "int32":
+        return emit1(TABLE["cast"], e, "int64")
+    raise DTypeError(f"{name}(): Expected dtype int64 for index")
+
+
+@function("gather")
+def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False) -> Tensor:
+    """``out[i][j] = input[index[i][j]][j]`` for dim 0, and so on."""
+    e, i = tensor_operand(input, "gather"), index_operand(index, "gather", int32_allowed=True)
+    return Tensor(emit2(TABLE["gather"], e, i, normalise_dim(dim, max(len(e.shape), 1))))
+
+
+_REDUCTIONS: Final = {"add": "add", "multiply": "mul", "sum": "add", "prod": "mul", "amax": "amax", "amin": "amin",
+                      "mean": "mean"}
+
+
+@function("scatter", inplace=True)
+def scatter(input: Tensor, dim: int, index: Tensor, src: Any = None, *, value: Any = None, reduce: str | None = None) -> Tensor:
+    """A copy of ``input`` with ``src`` written to the positions of ``index`` along ``dim``; reduce: None, add, multiply."""
+    mode = "set"
+    if reduce is not None:
+        if reduce not in ("add", "multiply"):
+            raise ShapeMismatchError(f"reduce argument must be either add or multiply, got {reduce}")
+        mode = _REDUCTIONS[reduce]
+    return scatter_with(input, dim, index, src if src is not None else value, mode, "scatter")
+
+
+@function("scatter_add", inplace=True)
+def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
+    """A copy of ``input`` with ``src`` added at the positions of ``index`` along ``dim``."""
+    return scatter_with(input, dim, index, src, "add", "scatter_add")
+
+
+def scatter_with(input: Tensor, dim: int, index: Tensor, src: Any, mode: str, name: str) -> Tensor:
+    """scatter with a mode of the op."""
+    e, i = tensor_operand(input, name), index_operand(index, name, int32_allowed=True)
+    v = operand(src, name, 4, "src")
+    if not isinstance(src, Handle):
+        v = emit1(TABLE["cast"], v, e.dtype.name)
+        v = emit1(TABLE["expand"], v, i.shape) if i.shape else v
+    elif v.dtype is not e.dtype:
+        raise DTypeError(f"{name}(): Expected self.dtype to be equal to src.dtype")
+    return Tensor(emit(TABLE["scatter"], (e, i, v), (normalise_dim(dim, max(len(e.shape), 1)), mode)))
+
+
+@function("index_select")
+def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
+    """The entries ``index`` (a vector) of one dimension."""
+    e, i = tensor_operand(input, "index_select"), index_operand(index, "index_select")
+    if len(i.shape) > 1:
+        raise IndexOutOfRangeError("index_select(): Index is supposed to be a vector")
+    d = normalise_dim(dim, max(len(e.shape), 1))
+    if not e.shape:
+        return input.clone()  # type: ignore[no-any-return]
+    if not i.shape:
+        i = emit1(TABLE["reshape"], i, (1,))
+    return Tensor(emit2(TABLE["index_select"], e, i, d))
+
+
+def _index_write(name: str, accumulate: bool) -> None:
+    def fn(input: Tensor, dim: int, index: Tensor, source: Any, *, alpha: Any = 1) -> Tensor:
+        e, i = tensor_operand(input, name), index_operand(index, name)
+        if len(i.shape) > 1:
+            raise IndexOutOfRangeError(f"{name}(): Index is supposed to be a vector, but got dim: {len(i.shape)} with type: Long")
+        d = normalise_dim(dim, max(len(e.shape), 1))
+        v = operand(source, name, 4, "source")
+        if v.dtype is not e.dtype and isinstance(source, Handle) and name != "index_fill":
+            raise DTypeError(f"{name}(): self and source expected to have the same dtype, but got (self) {e.dtype.name} and "
+                             f"(source) {v.dtype.name}")
+        if alpha != 1:
+            v = emit2(TABLE["mul"], v, operand(alpha, name))
+        return Tensor(index_write(e, d, i, v, accumulate, name))
+    fn.__name__ = name
+    fn.__doc__ = f"``{name}``: entries ``index`` of one dimension of a copy of ``input`` changed."
+    function(name, inplace=True, out=name == "index_add")(fn)
+
+
+def index_write(e: Expr, d: int, i: Expr, v: Expr, accumulate: bool, name: str) -> Expr:
+    """Write (or add) slices of ``v`` at positions ``i`` of dimension ``d``."""
+    if not i.shape:
+        i = emit1(TABLE["reshape"], i, (1,))
+    flat = not e.shape
+    if flat:
+        e = emit1(TABLE["reshape"], e, (1,))
+    if name == "index_fill":
+        if v.shape:
+            raise DTypeError(f"index_fill_ only supports a 0-dimensional value tensor, but got tensor with {len(v.shape)} "
+                             "dimension(s).")
+        v = emit1(TABLE["cast"], v, e.dtype.name)
+    elif len(v.shape) < len(e.shape):
+        v = emit1(TABLE["reshape"], v, v.shape or (1,)) if flat or not v.shape else v
+    want = (*e.shape[:d], i.shape[0], *e.shape[d + 1:])
+    if name != "index_fill" and v.shape != want:
+        raise ShapeMismatchError(f"{name}(): source shape {list(v.shape)} does not match the indexed region {list(want)}")
+    # index_put wants the index's dimension first in its region.
+    order = (d, *[k for k in range(len(e.shape)) if k != d])
+    inverse = tuple(order.index(k) for k in range(len(order)))
+    v = emit1(TABLE["expand"], v, want) if v.shape != want else v
+    moved = emit1(TABLE["permute"], e, order) if d else e
+    moved_v = emit1(TABLE["permute"], v, order) if d else v
+    out = emit(TABLE["index_put"], (moved, moved_v, i), ((0,), accumulate))
+    out = emit1(TABLE["permute"], out, inverse) if d else out
+    return emit1(TABLE["reshape"], out, ()) if flat else out
+
+
+_index_write("index_add", True)
+_index_write("index_copy", False)
+_index_write("index_fill", False)
+
+
+@function("index_put", inplace=True, out=False)
+def index_put(input: Tensor, indices: Any, values: Tensor, accumulate: bool = False) -> Tensor:
+    """A copy of ``input`` with ``values`` written (or added) at positions given by a tuple of index tensors."""
+    e = tensor_operand(input, "index_put")
+    v = tensor_operand(values, "index_put", 3, "values")
+    if v.dtype is not e.dtype:
+        raise DTypeError(f"Index put requires the source and destination dtypes match, got {e.dtype.name} for the destination "
+                         f"and {v.dtype.name} for the source.")
+    base, advanced = basic_part(input.detach(), tuple(_FULL if i is None else i for i in indices))
+    dims, found = index_exprs(advanced)
+    region = emit(TABLE["index"], (e, *found), dims)
+    return Tensor(emit(TABLE["index_put"], (e, fitted(v, region.shape), *found), (dims, bool(accumulate))))
+
+
+@function("take")
+def take(input: Tensor, index: Tensor) -> Tensor:
+    """Elements at positions of the flattened tensor."""
+    e, i = tensor_operand(input, "take"), index_operand(index, "take", int32_allowed=False)
+    flat = emit1(TABLE["reshape"], e, (input.numel(),))
+    return Tensor(emit2(TABLE["index"], flat, i, (0,)))
+
+
+@function("put", inplace=True, out=False)
+def put(input: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) -> Tensor:
+    """A copy with elements at positions of the flattened tensor replaced (or added to)."""
+    e, i, v = tensor_operand(input, "put"), index_operand(index, "put"), tensor_operand(source, "put", 3, "source")
+    if v.dtype is not e.dtype:
+        raise DTypeError("put_(): self and source expected to have the same dtype")
+    flat = emit1(TABLE["reshape"], e, (input.numel(),))
+    v = emit1(TABLE["reshape"], v, i.shape)
+    out = emit(TABLE["index_put"], (flat, v, i), ((0,), bool(accumulate)))
+    return Tensor(emit1(TABLE["reshape"], out, e.shape))
+
+
+@function("take_along_dim")
+def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
+    """gather with broadcasting of all dimensions but ``dim``."""
+    if dim is None:
+        return gather(input.reshape(-1), 0, indices.reshape(-1))  # type: ignore[no-any-return]
+    d = normalise_dim(dim, input.ndim)
+    if input.ndim != indices.ndim:
+        raise ShapeMismatchError(f"torsh.take_along_dim(): input and indices should have the same number of dimensions, but got "
+                                 f"{input.ndim} dimensions for input, and {indices.ndim} dimensions for indices")
+    a, b = list(input.shape), list(indices.shape)
+    a[d] = b[d] = 1
+    common = list(broadcast_shapes(tuple(a), tuple(b)))
+    wide, positions = common.copy(), common.copy()
+    wide[d], positions[d] = input.shape[d], indices.shape[d]
+    n = input.shape[d]
+    return gather(input.expand(wide), d, indices.expand(positions)) if n else input  # type: ignore[no-any-return]
+
+
+@function("masked_fill", inplace=True, out=False)
+def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
+    """``value`` where the mask holds, else ``input``."""
+    e, m = tensor_operand(input, "masked_fill"), tensor_operand(mask, "masked_fill", 2, "mask")
+    if m.dtype is not bool_:
+        raise DTypeError(f"masked_fill_ only supports boolean masks, but got mask with dtype {m.dtype.name}")
+    v = operand(value, "masked_fill", 3, "value")
+    if v.shape:
+        raise ShapeMismatchError(f"masked_fill only supports a 0-dimensional value tensor, but got tensor with {len(v.shape)} "
+                                 "dimension(s).")
+    if v.dtype.category > e.dtype.category:
+        raise DTypeError(f"value cannot be converted to type {e.dtype.name} without overflow")
+    return Tensor(emit(TABLE["where"], (m, emit1(TABLE["cast"], v, e.dtype.name), e)))
+
+
+@function("masked_select")
+def masked_select(input: Tensor, mask: Tensor) -> Tensor:
+    """The elements where the mask holds, in one dimension."""
+    if mask.dtype is not bool_:
+        raise DTypeError(f"masked_select: expected BoolTensor for mask, got {mask.dtype.name}")
+    shape = broadcast_shapes(tuple(input._expr.shape), tuple(mask._expr.shape))
+    wide, m = input.expand(shape), mask.expand(shape)
+    if not shape:
+        wide, m = wide.reshape(1), m.reshape(1)
+    return getitem(wide, m)  # type: ignore[no-any-return]
+
+
+@function("masked_scatter", inplace=True, out=False)
+def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
+    """A copy of ``input`` whose masked elements are taken from ``source`` in order."""
+    if mask.dtype is not bool_:
+        raise DTypeError(f"masked_scatter_ only supports boolean masks, but got mask with dtype {mask.dtype.name}")
+    if input.dtype is not source.dtype:
+        raise DTypeError(f"masked_scatter: expected self and source to have same dtypes but got {input.dtype.name} and "
+                         f"{source.dtype.name}")
+    shape = broadcast_shapes(tuple(input._expr.shape), tuple(mask._expr.shape))
+    wide = input.expand(shape)
+    m = mask.expand(shape)
+    order = (m.reshape(-1).to(int64).cumsum(0) - 1).clamp(min=0)
+    if source.numel() == 0:
+        return wide.clone()  # type: ignore[no-any-return]
+    count = int(m.sum().item())
+    if count > source.numel():
+        raise ShapeMismatchError(f"masked_scatter: expected the number of elements in source ({source.numel()}) to be at least "
+                                 f"the number of true elements in mask ({count})")
+    picked = take(source, order.clamp(max=source.numel() - 1)).reshape(shape)
+    return Tensor(emit(TABLE["where"], (expr_of(m), expr_of(picked), expr_of(wide))))
+
+
+@function("nonzero", out=True)
+def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
+    """Positions of the elements that are not zero: rows of a matrix, or one vector per dimension."""
+    if not isinstance(input, Handle):
+        raise ArgumentTypeError(f"nonzero(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}")
+    array = input.detach()._ndarray()  # type: ignore[attr-defined]
+    if as_tuple:
+        return tuple(from_array(p.astype(np.int64), int64) for p in np.atleast_1d(array).nonzero())
+    found = np.argwhere(array).astype(np.int64)
+    return from_array(found.reshape(-1, array.ndim), int64)
+
+
+@function("argwhere", out=False)
+def argwhere(input: Tensor) -> Tensor:
+    """Positions of the elements that are not zero, as rows."""
+    return nonzero(input)  # type: ignore[no-any-return]
