@@ -28,6 +28,7 @@ class StandInTarget:
     triple: str
     width: int
     has_avx512: bool
+    machine: str = ""     # the CPU to compile for, where it is not ``cpu``
 
     def lanes(self, itemsize: int) -> int:
         """Elements of a vector register."""
@@ -55,8 +56,8 @@ def compiled(kernel: TemplateKernel, target: StandInTarget) -> Any:
     """The native function of a template."""
     module = llvm.parse_assembly(generate_template(kernel, target, "kernel"))
     module.verify()
-    machine = llvm.Target.from_triple(target.triple).create_target_machine(cpu=target.cpu, features=target.features, opt=1,
-                                                                           codemodel="jitdefault")
+    machine = llvm.Target.from_triple(target.triple).create_target_machine(
+        cpu=target.machine or target.cpu, features=target.features, opt=1, codemodel="jitdefault")
     engine = llvm.create_mcjit_compiler(module, machine)
     engine.finalize_object()
     _alive.append(engine)
@@ -96,12 +97,14 @@ def strides(array: np.ndarray) -> tuple[int, ...]:
     return tuple(step // array.itemsize for step in array.strides)
 
 
-def run(call: Call, arrays: list[np.ndarray], target: StandInTarget = WIDEST, share: int | None = None) -> np.ndarray:
-    """Run all units of a call, ``share`` of them per invocation; returns the status words."""
+def run(call: Call, arrays: list[np.ndarray], target: StandInTarget = WIDEST, share: int | None = None,
+        units: range | None = None) -> np.ndarray:
+    """Run the units of a call (all by default), ``share`` of them per invocation; returns the status words."""
     function = compiled(call.kernel, target)
     table = np.array([0, *(array.__array_interface__["data"][0] for array in arrays)], np.int64)
     params, status = np.array(call.params, np.int64), np.zeros(4, np.int64)
+    units = units or range(call.units)
     step = share or max(call.units, 1)
-    for begin in range(0, call.units, step):
-        function(table.ctypes.data, params.ctypes.data, status.ctypes.data, begin, min(begin + step, call.units))
+    for begin in range(units.start, units.stop, step):
+        function(table.ctypes.data, params.ctypes.data, status.ctypes.data, begin, min(begin + step, units.stop))
     return status

@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import ml_dtypes
@@ -116,6 +118,28 @@ def test_matmul_of_other_dtypes(dtype: dtypes.DType) -> None:
                 check_matmul(rng, dtype, a, b, target, bias, accumulate=n == 37)
 
 
+@pytest.mark.skipif("+avx512bf16" not in TARGETS[0].features, reason="needs instructions for bfloat16")
+def test_matmul_of_bfloat16_pairs() -> None:
+    rng = np.random.default_rng(8)
+    target = replace(TARGETS[0], cpu="znver4", machine=TARGETS[0].cpu)
+    for m, n, k in [(1, 70, 33), (13, 37, 71), (120, 300, 800), (33, 70, 20), (20, 33, 1), (20, 33, 0)]:
+        for a_layout, b_layout in (("plain", "plain"), ("plain", "transposed"), ("transposed", "plain"),
+                                   ("transposed", "stepped"), ("reversed", "repeated")):
+            a, b = operand(rng, (m, k), dtypes.bfloat16, a_layout), operand(rng, (k, n), dtypes.bfloat16, b_layout)
+            check_matmul(rng, dtypes.bfloat16, a, b, target, accumulate=m == 20)
+
+
+def test_matmul_on_a_machine_without_wide_vectors() -> None:
+    rng = np.random.default_rng(9)
+    target = StandInTarget("x86-64", "", TARGETS[0].triple, 16, False)
+    if "x86_64" not in target.triple:
+        pytest.skip("needs an x86 machine")
+    for m, n, k in [(1, 70, 33), (70, 1, 33), (13, 37, 71), (4, 4, 4), (33, 70, 200)]:
+        for layout in ("plain", "transposed"):
+            a, b = operand(rng, (m, k), dtypes.float32, "plain"), operand(rng, (k, n), dtypes.float32, layout)
+            check_matmul(rng, dtypes.float32, a, b, target)
+
+
 @each_target
 def test_matmul_of_batches(target: StandInTarget) -> None:
     rng = np.random.default_rng(4)
@@ -140,6 +164,17 @@ def test_matmul_into_strided_results(target: StandInTarget) -> None:
             c[...] = 1.5
             check_matmul(rng, dtypes.float32, a, b, target, bias, accumulate=True, c=c)
             check_matmul(rng, dtypes.float32, a, b, target, c=c)
+
+
+def test_units_of_a_matmul_run_at_the_same_time() -> None:
+    rng = np.random.default_rng(10)
+    a, b = rng.standard_normal((500, 300)).astype(np.float32), rng.standard_normal((300, 700)).astype(np.float32)
+    c = guarded((500, 700), np.float32)
+    call = templates.matmul(dtypes.float32, ref(0), ref(1), ref(2), (), 500, 700, 300, strides(a), strides(b), strides(c))
+    assert call.units >= 8
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda unit: run(call, [c, a, b], share=1, units=range(unit, unit + 1)), range(call.units)))
+    close(c, expected(a, b, dtypes.float32), dtypes.float32)
 
 
 def test_matmul_keeps_infinities_and_nan() -> None:

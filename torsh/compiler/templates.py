@@ -30,8 +30,8 @@ SCAN_PARAMETERS: Final = (
     "out_slot", "out_offset", "src_slot", "src_offset", "outer", "length", "inner", "src_outer", "src_length", "src_inner",
     "outer_block", "inner_block")
 SCATTER_PARAMETERS: Final = (
-    "out_slot", "out_offset", "index_slot", "index_offset", "src_slot", "src_offset", "size", "extents[6]", "out_strides[6]",
-    "index_strides[6]", "src_strides[6]", "inner_block")
+    "out_slot", "out_offset", "index_slot", "index_offset", "src_slot", "src_offset", "size", "index_step",
+    "extents[6]", "out_strides[6]", "index_strides[6]", "src_strides[6]", "inner_block")
 INDEX_PUT_PARAMETERS: Final = (
     "out_slot", "out_offset", "src_slot", "src_offset", "index_extents[4]", "src_index_strides[4]", "rest_extents[4]",
     "out_rest_strides[4]", "src_rest_strides[4]", "inner_block")
@@ -136,10 +136,13 @@ def _matmul_blocks(batch: int, m: int, n: int, k: int) -> tuple[int, int, int]:
     products = max(m * n * k, 1)
     if products <= _UNIT_PRODUCTS // 4:
         return max(1, min(batch, _UNIT_PRODUCTS // 4 // products)), max(m, 1), max(n, 1)
-    # Columns first: 64 ... 256 of them; rows: as many as make a unit, at least 56 so that packing b pays.
-    n_block = min(256, max(64, _ceil_div(_UNIT_PRODUCTS // (min(m, 112) * max(k, 1)), 64) * 64))
-    enough = _UNIT_PRODUCTS // (min(n, n_block) * max(k, 1))
-    m_block = min(448, max(56, _ceil_div(enough, 28) * 28, _ceil_div(m, 8 * 28) * 28))
+    # At most 32 units, of 2**20 products or (few rows: what counts is reading b) 2**18 elements of b. Blocks of fewer than
+    # 60 rows or 128 columns would spend too much of their time on packing.
+    units = min(32, max(1, products // _UNIT_PRODUCTS, n * k // (_UNIT_PRODUCTS // 4)))
+    row_blocks = max(1, min(m // 60, _ceil_div(units, max(1, n // 256))))
+    least_columns = 64 if row_blocks == 1 else 128 if row_blocks <= 4 else 192
+    column_blocks = max(1, min(n // least_columns, units // row_blocks))
+    m_block, n_block = _ceil_div(m, row_blocks), _ceil_div(_ceil_div(n, column_blocks), 64) * 64
     return 1, m_block, n_block
 
 
@@ -181,20 +184,24 @@ def scatter(dtype: DType, mode: str, out: BufferRef, index: BufferRef, src: Buff
         _refuse_complex(dtype, "scatter")
     out_strides = contiguous_strides(out_shape)
     others = [axis for axis in range(len(index_shape)) if axis != dim]
-    has_dim = len(index_shape) > 0
     extents, (outs, indexes, sources) = coalesce([index_shape[x] for x in others], [out_strides[x] for x in others],
                                                  [index_strides[x] for x in others], [src_strides[x] for x in others])
-    # The order of axes: all others but the last one (shared among units), dim (sequential), the last one (lanes).
-    last = (extents.pop(), outs.pop(), indexes.pop(), sources.pop()) if extents else (1, 0, 0, 0)
-    middle = (index_shape[dim], out_strides[dim], index_strides[dim], src_strides[dim]) if has_dim else (1, 0, 0, 0)
-    columns = [list(pair) for pair in zip(middle, last, strict=True)]
-    inner_block = min(max(last[0], 1), 256)
-    units = prod(extents) * _ceil_div(last[0], inner_block)
+    # The order of axes: those shared among units, then two that a unit walks. Of these, dim is the inner one if it is the
+    # last dimension, else the outer one: a unit then takes a block of the last dimension.
+    nothing = (1, 0, 0, 0)
+    along = (index_shape[dim], 0, index_strides[dim], src_strides[dim]) if index_shape else nothing
+    inside = not index_shape or dim == len(index_shape) - 1
+    other = nothing
+    if extents and (not inside or len(extents) == SCATTER_RANK - 1):
+        other = (extents.pop(), outs.pop(), indexes.pop(), sources.pop())
+    walked = (other, along) if inside else (along, other)
+    inner_block = max(walked[1][0], 1) if inside else min(max(walked[1][0], 1), 256)
+    units = prod(extents) * _ceil_div(walked[1][0], inner_block)
     words: list[int] = []
-    for leading, trailing, fill in zip((extents, outs, indexes, sources), columns, (1, 0, 0, 0), strict=True):
+    for leading, trailing, fill in zip((extents, outs, indexes, sources), zip(*walked, strict=True), nothing, strict=True):
         words += _padded([*leading, *trailing], SCATTER_RANK, fill)
-    size = out_shape[dim] if has_dim else 1
-    params = (out.slot, out.offset, index.slot, index.offset, src.slot, src.offset, size, *words, inner_block)
+    size, step = (out_shape[dim], out_strides[dim]) if index_shape else (1, 0)
+    params = (out.slot, out.offset, index.slot, index.offset, src.slot, src.offset, size, step, *words, inner_block)
     return Call(TemplateKernel("scatter", (dtype.name, mode)), params, units, 4 * prod(index_shape), f"scatter_{mode}")
 
 
@@ -272,7 +279,7 @@ def transpose_copy(itemsize: int, out: BufferRef, src: BufferRef, extents: Seque
         for values in (sizes, sources, outs):
             moved = values.pop(axis)
             values.insert(len(values) - 1, moved)
-        row_block, column_block = min(sizes[-2], 64), min(sizes[-1], 256)
+        row_block, column_block = max(1, min(sizes[-2], 64)), max(1, min(sizes[-1], 256))
         units = prod(sizes[:-2]) * _ceil_div(sizes[-2], row_block) * _ceil_div(sizes[-1], column_block)
     else:
         items = _STREAM_BYTES // itemsize

@@ -1,7 +1,8 @@
 """Promotion rules of families of functions: from the operands' dtypes to the dtypes they are computed in and the result's.
 
-A rule is called as ``rule(name, operands)`` with operands = ((dtype, priority), ...), see :func:`torsh.core.dtype.result_type`,
-and gives (one dtype per operand, the result's dtype). It raises PyTorch's errors for dtypes that a function does not take.
+A rule is called as ``rule(name, operands)`` with operands = ((dtype, priority), ...), see
+:func:`torsh.core.dtype.result_type`, and gives (one dtype per operand, the result's dtype). It raises PyTorch's errors for
+dtypes that a function does not take.
 """
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ Rule = Callable[[str, Operands], tuple[tuple[DType, ...], DType]]
 
 SCALAR_TYPE_NAMES: Final = {
     "bool": "Bool", "uint8": "Byte", "int8": "Char", "int16": "Short", "int32": "Int", "int64": "Long", "float16": "Half",
-    "bfloat16": "BFloat16", "float32": "Float", "float64": "Double", "complex64": "ComplexFloat", "complex128": "ComplexDouble"}
+    "bfloat16": "BFloat16", "float32": "Float", "float64": "Double", "complex64": "ComplexFloat",
+    "complex128": "ComplexDouble"}
 
 
 def not_implemented(name: str, dtype: DType) -> DTypeError:
@@ -68,8 +70,8 @@ def negation(name: str, operands: Operands) -> tuple[tuple[DType, ...], DType]:
     """The rule of ``neg``: no bool."""
     dtype = operands[0][0]
     if dtype is bool_:
-        raise DTypeError("Negation, the `-` operator, on a bool tensor is not supported. If you are trying to invert a mask, "
-                         "use the `~` or `logical_not()` operator instead.")
+        raise DTypeError("Negation, the `-` operator, on a bool tensor is not supported. If you are trying to invert a "
+                         "mask, use the `~` or `logical_not()` operator instead.")
     return (result_type(operands),), result_type(operands)
 
 
@@ -89,8 +91,8 @@ def subtraction(name: str, operands: Operands) -> tuple[tuple[DType, ...], DType
 def choice(name: str, operands: Operands) -> tuple[tuple[DType, ...], DType]:
     """The rule of ``where``: a bool condition, then operands that are promoted."""
     if operands[0][0] is not bool_:
-        raise DTypeError(f"where expected condition to be a boolean tensor, but got a tensor with dtype {operands[0][0].name}: "
-                         "compare or cast it to bool first")
+        raise DTypeError(f"where expected condition to be a boolean tensor, but got a tensor with dtype "
+                         f"{operands[0][0].name}: compare or cast it to bool first")
     dtype = result_type(operands[1:])
     return (bool_, dtype, dtype), dtype
 

@@ -40,7 +40,8 @@ def normalise_dim(dim: int, ndim: int) -> int:
     """
     size = max(ndim, 1)
     if not -size <= dim < size:
-        raise IndexOutOfRangeError(f"Dimension out of range (expected to be in range of [{-size}, {size - 1}], but got {dim})")
+        raise IndexOutOfRangeError(f"Dimension out of range (expected to be in range of [{-size}, {size - 1}], but got "
+                                   f"{dim})")
     return dim + size if dim < 0 else dim
 
 

@@ -15,14 +15,17 @@ from typing import Any, Final
 
 from torsh.backend.base import Backend, Executable, Storage
 from torsh.core.errors import CompileError
-from torsh.graph.handle import Token, expr_of, materialised, write
+from torsh.graph.handle import Token, expr_of, materialised, requires_grad, write
 from torsh.ops.expr import (
     LEAF_OP,
     MEMO_GRAD,
     MEMO_NO_GRAD,
+    VARIABLE_OP,
     Expr,
+    emit1,
     leaf,
     new_window,
+    no_grad_recording,
     recording,
     scalar,
 )
@@ -257,8 +260,45 @@ _CATEGORY: Final = {bool: 0, int: 1, float: 2, complex: 3}
 
 
 def rebind(tensors: Sequence[Any], exprs: Sequence[Expr]) -> None:
-    """In-place assignment of new values to several handles at once (optimizers)."""
-    for t, e in zip(tensors, exprs, strict=True):
+    """In-place assignment of new values to several handles at once (optimizers).
+
+    The same as :func:`write` for each, except that the window's token changes once, after the last: until then each handle
+    is known by the leaf that it is, so that its storage can be written in place.
+    """
+    window = recording.window
+    if window.closed:
+        window = window.replace()
+    token, pending, variables = window.token, window.pending, window.variables
+    done: list[Any] = []
+    later: list[tuple[Any, Expr]] = []
+    versioned = False
+    with no_grad_recording():
+        for t, e in zip(tensors, exprs, strict=True):
+            if t._root is not None or not t._leaf_grad and requires_grad(t):
+                later.append((t, e))            # views, and results of recorded operations
+                continue
+            if t._leaf_grad:
+                e = emit1(VARIABLE_OP, e, len(variables))
+                e.requires_grad = True
+                variables.append(t)
+            storage = t._storage
+            if storage is not None:
+                old = t._expr
+                t._home = (storage, old.attr if t._token is token and old.op is LEAF_OP else -1)
+                t._storage = None
+                pending.append(t)
+            t._history = None
+            t._expr = e
+            done.append(t)
+            if t._version:
+                t._version += 1
+                versioned = True
+    if versioned:
+        window.token = Token(window)            # views must be derived again
+    token = window.token
+    for t in done:
+        t._token = token
+    for t, e in later:
         write(t, e)
 
 

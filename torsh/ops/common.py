@@ -288,9 +288,7 @@ def sum_to(e: Expr, shape: Shape) -> Expr:
 def gradient_for(a: Expr, g: Expr) -> Expr:
     """A gradient brought to the shape and dtype of the argument that it is for."""
     if g.shape != a.shape:
-        if len(g.shape) < len(a.shape) or any(n == 1 != m for n, m in zip(reversed(g.shape), reversed(a.shape), strict=False)):
-            g = expand(g, broadcast_shapes(g.shape, a.shape))
-        g = sum_to(g, a.shape)
+        g = sum_to(expand(g, broadcast_shapes(g.shape, a.shape)), a.shape)
     return cast(g, a.dtype)
 
 

@@ -55,11 +55,16 @@ def operand_of(value: Any) -> tuple[DType, int]:
     return from_numpy_dtype(value.dtype), 2 if value.ndim else 1
 
 
-def reference_of(name: str, rule: Rule, function: Callable[..., Any]) -> Callable[..., Array]:
-    """The reference of an elementwise op: ``function(*arrays)`` in the promoted dtype, halves as float32."""
+def reference_of(name: str, rule: Rule, function: Callable[..., Any], round_numbers: bool) -> Callable[..., Array]:
+    """The reference of an elementwise op: ``function(*arrays)`` in the promoted dtype, halves as float32.
+
+    round_numbers: round Python numbers to the promoted dtype first, also if it is a half.
+    """
     def reference(attr: Any, *values: Any) -> Array:
-        dtypes, result = rule(name, tuple([operand_of(v) for v in values]))
-        arrays = [convert(convert(v, d), wide(d)) for v, d in zip(values, dtypes, strict=True)]
+        operands = tuple([operand_of(v) for v in values])
+        dtypes, result = rule(name, operands)
+        arrays = [convert(v if priority == 0 and not round_numbers else convert(v, d), wide(d))
+                  for v, d, (_, priority) in zip(values, dtypes, operands, strict=True)]
         with np.errstate(all="ignore"):
             out = function(*arrays) if attr is None else function(*arrays, attr=attr)
         return convert(out, result)
@@ -86,6 +91,16 @@ def explicit_arguments(e: Expr) -> tuple[Expr, ...]:
     return tuple([cast(a, d) for a, d in zip(e.args, argument_dtypes(e), strict=True)])
 
 
+def wide_arguments(e: Expr) -> tuple[Expr, ...]:
+    """An elementwise expression's arguments, cast to the dtypes that it is computed in, halves to float32.
+
+    Python numbers are not rounded to a half on the way.
+    """
+    dtypes = argument_dtypes(e)
+    return tuple([cast(a if promotion_priority(a) == 0 else cast(a, d), wide(d))
+                  for a, d in zip(e.args, dtypes, strict=True)])
+
+
 def _infer(name: str, rule: Rule) -> Callable[..., tuple[Shape, DType]]:
     def infer(attr: Any, *args: Expr) -> tuple[Shape, DType]:
         dtype = rule(name, operands_of(args))[1]
@@ -93,14 +108,14 @@ def _infer(name: str, rule: Rule) -> Callable[..., tuple[Shape, DType]]:
     return infer
 
 
-def gradient_rule(gradients: Sequence[ArgumentGradient | None], widen: bool) -> Callable[[Expr, Expr], tuple[Expr | None, ...]]:
+def gradient_rule(gradients: Sequence[ArgumentGradient | None],
+                  widen: bool) -> Callable[[Expr, Expr], tuple[Expr | None, ...]]:
     """A gradient over expressions from one function per argument; halves are computed in float32 if ``widen``."""
     def gradient(e: Expr, g: Expr) -> tuple[Expr | None, ...]:
-        args = explicit_arguments(e)
-        out = e
-        if widen and (is_half(e.dtype) or any(is_half(a.dtype) for a in args)):
-            args = tuple([cast(a, wide(a.dtype)) for a in args])
-            out, g = cast(e, wide(e.dtype)), cast(g, wide(g.dtype))
+        if widen:
+            args, out, g = wide_arguments(e), cast(e, wide(e.dtype)), cast(g, wide(g.dtype))
+        else:
+            args, out = explicit_arguments(e), e
         return tuple([gradient_for(a, f(g, out, *args)) if a.requires_grad and f is not None else None
                       for a, f in zip(e.args, gradients, strict=True)])
     return gradient
@@ -119,10 +134,10 @@ def elementwise(name: str, rule: Rule, function: Callable[..., Any] | None, *gra
         widen: compute the gradients of halves in float32.
     """
     def decomposition(e: Expr) -> Expr:
-        args = [cast(a, wide(a.dtype)) for a in explicit_arguments(e)]
+        args = wide_arguments(e)
         out = decompose(*args) if e.attr is None else decompose(*args, attr=e.attr)  # type: ignore[misc]
         return cast(out, e.dtype)
-    op = Op(name, _infer(name, rule), None if function is None else reference_of(name, rule, function),
+    op = Op(name, _infer(name, rule), None if function is None else reference_of(name, rule, function, decompose is None),
             gradient=gradient_rule(gradients, widen) if gradients else None,
             decompose=decomposition if decompose is not None else None, kind=kind)
     PROMOTION[op] = rule

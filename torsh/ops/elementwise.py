@@ -19,11 +19,9 @@ from torsh.ops.common import (
     conj,
     div,
     eq,
-    expand,
     full,
     ge,
     gradient_for,
-    is_zero,
     log,
     lt,
     mul,
@@ -54,18 +52,18 @@ def _divisor_gradient(g: Expr, out: Expr, a: Expr, b: Expr) -> Expr:
     return neg(chain(g, div(div(a, b), b)))
 
 
-ADD: Final = elementwise("add", promoting(), np.add, pass_on, pass_on, widen=False)
-SUB: Final = elementwise("sub", promotion.subtraction, np.subtract, pass_on, lambda g, out, a, b: neg(g), widen=False)
-MUL: Final = elementwise("mul", promoting(), np.multiply, lambda g, out, a, b: chain(g, b), lambda g, out, a, b: chain(g, a),
-                         widen=False)
-DIV: Final = elementwise("div", floating(), np.true_divide, lambda g, out, a, b: div(g, conj(b)), _divisor_gradient)
-NEG: Final = elementwise("neg", promotion.negation, np.negative, lambda g, out, a: neg(g), widen=False)
+ADD: Final[Op] = elementwise("add", promoting(), np.add, pass_on, pass_on, widen=False)
+SUB: Final[Op] = elementwise("sub", promotion.subtraction, np.subtract, pass_on, lambda g, out, a, b: neg(g), widen=False)
+MUL: Final[Op] = elementwise("mul", promoting(), np.multiply, lambda g, out, a, b: chain(g, b),
+                             lambda g, out, a, b: chain(g, a), widen=False)
+DIV: Final[Op] = elementwise("div", floating(), np.true_divide, lambda g, out, a, b: div(g, conj(b)), _divisor_gradient)
+NEG: Final[Op] = elementwise("neg", promotion.negation, np.negative, lambda g, out, a: neg(g), widen=False)
 
 
 def floor_divide(a: Array, b: Array) -> Array:
     """Division rounded down; for floats from the exact remainder, so that the quotient is never one too high."""
     if a.dtype.kind in "iu":
-        return np.floor_divide(a, b)  # type: ignore[no-any-return]
+        return np.floor_divide(a, b)
     rest = np.fmod(a, b)
     quotient = (a - rest) / b
     quotient = np.where((rest != 0) & ((b < 0) != (rest < 0)), quotient - 1, quotient)
@@ -78,23 +76,23 @@ def floor_divide(a: Array, b: Array) -> Array:
 def trunc_divide(a: Array, b: Array) -> Array:
     """Division rounded towards zero."""
     if a.dtype.kind in "iu":
-        return ((a - np.fmod(a, b)) // b).astype(a.dtype)  # type: ignore[no-any-return]
-    return np.trunc(a / b)  # type: ignore[no-any-return]
+        return ((a - np.fmod(a, b)) // b).astype(a.dtype)
+    return np.trunc(a / b)
 
 
 def remainder(a: Array, b: Array) -> Array:
     """Remainder with the sign of the divisor."""
     if a.dtype.kind in "iu":
-        return np.remainder(a, b)  # type: ignore[no-any-return]
+        return np.remainder(a, b)
     rest = np.fmod(a, b)
     return np.where((rest != 0) & ((b < 0) != (rest < 0)), rest + b, rest).astype(a.dtype)
 
 
-FLOOR_DIVIDE: Final = elementwise("floor_divide", promoting("if"), floor_divide, zero, zero)
-TRUNC_DIVIDE: Final = elementwise("trunc_divide", promoting("if"), trunc_divide, zero, zero)
-REMAINDER: Final = elementwise("remainder", promoting("if"), remainder, pass_on,
+FLOOR_DIVIDE: Final[Op] = elementwise("floor_divide", promoting("if"), floor_divide, zero, zero)
+TRUNC_DIVIDE: Final[Op] = elementwise("trunc_divide", promoting("if"), trunc_divide, zero, zero)
+REMAINDER: Final[Op] = elementwise("remainder", promoting("if"), remainder, pass_on,
                                lambda g, out, a, b: neg(mul(g, emit2(FLOOR_DIVIDE, a, b))))
-FMOD: Final = elementwise("fmod", promoting("if"), np.fmod, pass_on,
+FMOD: Final[Op] = elementwise("fmod", promoting("if"), np.fmod, pass_on,
                           lambda g, out, a, b: neg(mul(g, emit2(TRUNC_DIVIDE, a, b))))
 
 
@@ -103,7 +101,7 @@ def power(a: Array, b: Array) -> Array:
     if a.dtype.kind in "iu" and b.dtype.kind == "i" and (b < 0).any():
         sign = np.where(b % 2 == 0, 1, a)
         return np.where(b >= 0, np.power(a, np.maximum(b, 0)), np.where(np.abs(a) == 1, sign, 0)).astype(a.dtype)
-    return np.power(a, b)  # type: ignore[no-any-return]
+    return np.power(a, b)
 
 
 def _base_gradient(g: Expr, out: Expr, a: Expr, b: Expr) -> Expr:
@@ -117,7 +115,7 @@ def _exponent_gradient(g: Expr, out: Expr, a: Expr, b: Expr) -> Expr:
     return where(flat, zeros_like(g), chain(g, mul(out, log(a))))
 
 
-POW: Final = elementwise("pow", promoting("ifc"), power, _base_gradient, _exponent_gradient)
+POW: Final[Op] = elementwise("pow", promoting("ifc"), power, _base_gradient, _exponent_gradient)
 
 
 def _larger(g: Expr, out: Expr, a: Expr, b: Expr) -> Expr:
@@ -128,14 +126,24 @@ def _smaller(g: Expr, out: Expr, a: Expr, b: Expr) -> Expr:
     return where(eq(a, b), mul(g, 0.5), where(lt(b, a), zeros_like(g), g))
 
 
-MAXIMUM: Final = elementwise("maximum", promoting("bif"), np.maximum, _larger, lambda g, out, a, b: _larger(g, out, b, a))
-MINIMUM: Final = elementwise("minimum", promoting("bif"), np.minimum, _smaller, lambda g, out, a, b: _smaller(g, out, b, a))
-COPYSIGN: Final = elementwise("copysign", floating("bif"), np.copysign,
+MAXIMUM: Final[Op] = elementwise("maximum", promoting("bif"), np.maximum, _larger,
+                                 lambda g, out, a, b: _larger(g, out, b, a))
+MINIMUM: Final[Op] = elementwise("minimum", promoting("bif"), np.minimum, _smaller,
+                                 lambda g, out, a, b: _smaller(g, out, b, a))
+COPYSIGN: Final[Op] = elementwise("copysign", floating("bif"), np.copysign,
                               lambda g, out, a, b: where(eq(a, 0), zeros_like(g), mul(g, div(out, a))), zero)
-ATAN2: Final = elementwise(
+
+
+def _square_sum(a: Expr, b: Expr) -> Expr:
+    # 1 at the origin, so that the gradient of atan2 is 0 there.
+    total = emit2(ADD, mul(a, a), mul(b, b))
+    return where(eq(total, 0), 1, total)
+
+
+ATAN2: Final[Op] = elementwise(
     "atan2", floating("bif"), np.arctan2,
-    lambda g, out, a, b: mul(g, div(b, emit2(ADD, mul(a, a), mul(b, b)))),
-    lambda g, out, a, b: neg(mul(g, div(a, emit2(ADD, mul(a, a), mul(b, b))))))
+    lambda g, out, a, b: mul(g, div(b, _square_sum(a, b))),
+    lambda g, out, a, b: neg(mul(g, div(a, _square_sum(a, b)))))
 
 
 def _where_gradient(e: Expr, g: Expr) -> tuple[Expr | None, ...]:
@@ -145,7 +153,7 @@ def _where_gradient(e: Expr, g: Expr) -> tuple[Expr | None, ...]:
             gradient_for(b, where(condition, none, g)) if b.requires_grad else None)
 
 
-WHERE: Final = elementwise("where", choice, np.where)
+WHERE: Final[Op] = elementwise("where", choice, np.where)
 WHERE.gradient = _where_gradient
 WHERE.differentiable = True
 
@@ -171,31 +179,31 @@ def _rounding(name: str, function: Any) -> Op:
     return elementwise(name, promoting("if"), lambda a: a if a.dtype.kind in "iu" else function(a), zero, widen=False)
 
 
-ABS: Final = elementwise("abs", to_real(), np.abs, lambda g, out, a: mul(g, unary("sgn" if a.dtype.is_complex else "sign", a)),
-                         widen=False)
-SIGN: Final = elementwise("sign", promoting("bif"), sign, zero, widen=False)
-FLOOR: Final = _rounding("floor", np.floor)
-CEIL: Final = _rounding("ceil", np.ceil)
-TRUNC: Final = _rounding("trunc", np.trunc)
-ROUND: Final = _rounding("round", np.rint)
+ABS: Final[Op] = elementwise("abs", to_real(), np.abs,
+                             lambda g, out, a: mul(g, unary("sgn" if a.dtype.is_complex else "sign", a)), widen=False)
+SIGN: Final[Op] = elementwise("sign", promoting("bif"), sign, zero, widen=False)
+FLOOR: Final[Op] = _rounding("floor", np.floor)
+CEIL: Final[Op] = _rounding("ceil", np.ceil)
+TRUNC: Final[Op] = _rounding("trunc", np.trunc)
+ROUND: Final[Op] = _rounding("round", np.rint)
 
 
 # ---- comparisons, logic, bits ------------------------------------------------------------------------------------------
 
-EQ: Final = elementwise("eq", testing(), np.equal)
-NE: Final = elementwise("ne", testing(), np.not_equal)
-LT: Final = elementwise("lt", testing("bif"), np.less)
-LE: Final = elementwise("le", testing("bif"), np.less_equal)
-GT: Final = elementwise("gt", testing("bif"), np.greater)
-GE: Final = elementwise("ge", testing("bif"), np.greater_equal)
-ISNAN: Final = elementwise("isnan", testing(), np.isnan)
-ISINF: Final = elementwise("isinf", testing(), np.isinf)
-ISFINITE: Final = elementwise("isfinite", testing(), np.isfinite)
-LOGICAL_NOT: Final = elementwise("logical_not", testing(), np.logical_not)
-BITWISE_NOT: Final = elementwise("bitwise_not", promoting("bi"), np.invert)
-BITWISE_AND: Final = elementwise("bitwise_and", promoting("bi"), np.bitwise_and)
-BITWISE_OR: Final = elementwise("bitwise_or", promoting("bi"), np.bitwise_or)
-BITWISE_XOR: Final = elementwise("bitwise_xor", promoting("bi"), np.bitwise_xor)
+EQ: Final[Op] = elementwise("eq", testing(), np.equal)
+NE: Final[Op] = elementwise("ne", testing(), np.not_equal)
+LT: Final[Op] = elementwise("lt", testing("bif"), np.less)
+LE: Final[Op] = elementwise("le", testing("bif"), np.less_equal)
+GT: Final[Op] = elementwise("gt", testing("bif"), np.greater)
+GE: Final[Op] = elementwise("ge", testing("bif"), np.greater_equal)
+ISNAN: Final[Op] = elementwise("isnan", testing(), np.isnan)
+ISINF: Final[Op] = elementwise("isinf", testing(), np.isinf)
+ISFINITE: Final[Op] = elementwise("isfinite", testing(), np.isfinite)
+LOGICAL_NOT: Final[Op] = elementwise("logical_not", testing(), np.logical_not)
+BITWISE_NOT: Final[Op] = elementwise("bitwise_not", promoting("bi"), np.invert)
+BITWISE_AND: Final[Op] = elementwise("bitwise_and", promoting("bi"), np.bitwise_and)
+BITWISE_OR: Final[Op] = elementwise("bitwise_or", promoting("bi"), np.bitwise_or)
+BITWISE_XOR: Final[Op] = elementwise("bitwise_xor", promoting("bi"), np.bitwise_xor)
 
 
 def shift_left(a: Array, b: Array) -> Array:
@@ -213,8 +221,8 @@ def shift_right(a: Array, b: Array) -> Array:
     return np.where(inside, np.right_shift(a, np.where(inside, b, 0)), gone).astype(a.dtype)
 
 
-SHIFT_LEFT: Final = elementwise("shift_left", promoting("i"), shift_left)
-SHIFT_RIGHT: Final = elementwise("shift_right", promoting("i"), shift_right)
+SHIFT_LEFT: Final[Op] = elementwise("shift_left", promoting("i"), shift_left)
+SHIFT_RIGHT: Final[Op] = elementwise("shift_right", promoting("i"), shift_right)
 
 
 # ---- casts -------------------------------------------------------------------------------------------------------------
@@ -223,7 +231,7 @@ def _cast_infer(attr: Any, a: Expr) -> tuple[Shape, DType]:
     return a.shape, dtype_by_name(attr)
 
 
-CAST: Final = Op("cast", _cast_infer, lambda attr, a: convert(a, dtype_by_name(attr)),
+CAST: Final[Op] = Op("cast", _cast_infer, lambda attr, a: convert(a, dtype_by_name(attr)),
                  gradient=lambda e, g: (cast(g, e.args[0].dtype),), kind=ELEMENTWISE)
 
 
@@ -253,5 +261,3 @@ def lowered(e: Expr) -> Expr:
         return emit(BITWISE_NOT, args) if dtype is bool_ else eq(args[0], 0)
     return e if args == e.args else emit(e.op, args, e.attr)
 
-
-__all__ = ["ADD", "SUB", "MUL", "DIV", "NEG", "POW", "lowered", "is_zero", "expand"]

@@ -16,7 +16,8 @@ LN2: Final = math.log(2)
 LN10: Final = math.log(10)
 
 
-def _function(name: str, reference: Callable[..., Any], factor: Callable[[Expr, Expr], Expr], categories: str = "bifc") -> Op:
+def _function(name: str, reference: Callable[..., Any], factor: Callable[[Expr, Expr], Expr],
+              categories: str = "bifc") -> Op:
     """A row for a function of one argument. factor: ``f(out, a)``, its derivative."""
     return elementwise(name, floating(categories), reference, lambda g, out, a: chain(g, factor(out, a)))
 
@@ -39,36 +40,37 @@ def exp2(a: Array) -> Array:
 def sigmoid(a: Array) -> Array:
     """1 / (1 + exp(-a)), without overflow."""
     if a.dtype.kind == "c":
-        return (1 / (1 + np.exp(-a))).astype(a.dtype)  # type: ignore[no-any-return]
+        return (1 / (1 + np.exp(-a))).astype(a.dtype)
     small = np.exp(-np.abs(a))
-    return (np.where(a >= 0, 1, small) / (1 + small)).astype(a.dtype)  # type: ignore[no-any-return]
+    return (np.where(a >= 0, 1, small) / (1 + small)).astype(a.dtype)
 
 
-EXP: Final = _function("exp", np.exp, lambda out, a: out)
-EXP2: Final = _function("exp2", exp2, lambda out, a: mul(out, LN2))
-EXPM1: Final = _function("expm1", np.expm1, lambda out, a: add(out, 1))
-LOG: Final = _quotient("log", np.log, lambda out, a: a)
-LOG2: Final = _quotient("log2", np.log2, lambda out, a: mul(a, LN2))
-LOG10: Final = _quotient("log10", np.log10, lambda out, a: mul(a, LN10))
-LOG1P: Final = _quotient("log1p", np.log1p, lambda out, a: add(a, 1))
-SQRT: Final = _quotient("sqrt", np.sqrt, lambda out, a: mul(out, 2))
-RSQRT: Final = _function("rsqrt", lambda a: (1 / np.sqrt(a)).astype(a.dtype), lambda out, a: mul(mul(out, square(out)), -0.5))
-RECIPROCAL: Final = _function("reciprocal", lambda a: (1 / a).astype(a.dtype), lambda out, a: neg(square(out)))
-SIGMOID: Final = _function("sigmoid", sigmoid, lambda out, a: mul(sub(1, out), out))
+EXP: Final[Op] = _function("exp", np.exp, lambda out, a: out)
+EXP2: Final[Op] = _function("exp2", exp2, lambda out, a: mul(out, LN2))
+EXPM1: Final[Op] = _function("expm1", np.expm1, lambda out, a: add(out, 1))
+LOG: Final[Op] = _quotient("log", np.log, lambda out, a: a)
+LOG2: Final[Op] = _quotient("log2", np.log2, lambda out, a: mul(a, LN2))
+LOG10: Final[Op] = _quotient("log10", np.log10, lambda out, a: mul(a, LN10))
+LOG1P: Final[Op] = _quotient("log1p", np.log1p, lambda out, a: add(a, 1))
+SQRT: Final[Op] = _quotient("sqrt", np.sqrt, lambda out, a: mul(out, 2))
+RSQRT: Final[Op] = _function("rsqrt", lambda a: (1 / np.sqrt(a)).astype(a.dtype),
+                             lambda out, a: mul(mul(out, square(out)), -0.5))
+RECIPROCAL: Final[Op] = _function("reciprocal", lambda a: (1 / a).astype(a.dtype), lambda out, a: neg(square(out)))
+SIGMOID: Final[Op] = _function("sigmoid", sigmoid, lambda out, a: mul(sub(1, out), out))
 
 
 # ---- trigonometric and hyperbolic functions ----------------------------------------------------------------------------
 
-SIN: Final = _function("sin", np.sin, lambda out, a: unary("cos", a))
-COS: Final = _function("cos", np.cos, lambda out, a: neg(unary("sin", a)))
-TAN: Final = _function("tan", np.tan, lambda out, a: add(square(out), 1))
-ASIN: Final = _function("asin", np.arcsin, lambda out, a: unary("rsqrt", sub(1, square(a))))
-ACOS: Final = _function("acos", np.arccos, lambda out, a: neg(unary("rsqrt", sub(1, square(a)))))
-ATAN: Final = _quotient("atan", np.arctan, lambda out, a: add(square(a), 1))
-SINH: Final = _function("sinh", np.sinh, lambda out, a: unary("cosh", a))
-COSH: Final = _function("cosh", np.cosh, lambda out, a: unary("sinh", a))
-TANH: Final = _function("tanh", np.tanh, lambda out, a: sub(1, square(out)))
-ASINH: Final = _function("asinh", np.arcsinh, lambda out, a: unary("rsqrt", add(square(a), 1)))
+SIN: Final[Op] = _function("sin", np.sin, lambda out, a: unary("cos", a))
+COS: Final[Op] = _function("cos", np.cos, lambda out, a: neg(unary("sin", a)))
+TAN: Final[Op] = _function("tan", np.tan, lambda out, a: add(square(out), 1))
+ASIN: Final[Op] = _function("asin", np.arcsin, lambda out, a: unary("rsqrt", sub(1, square(a))))
+ACOS: Final[Op] = _function("acos", np.arccos, lambda out, a: neg(unary("rsqrt", sub(1, square(a)))))
+ATAN: Final[Op] = _quotient("atan", np.arctan, lambda out, a: add(square(a), 1))
+SINH: Final[Op] = _function("sinh", np.sinh, lambda out, a: unary("cosh", a))
+COSH: Final[Op] = _function("cosh", np.cosh, lambda out, a: unary("sinh", a))
+TANH: Final[Op] = _function("tanh", np.tanh, lambda out, a: sub(1, square(out)))
+ASINH: Final[Op] = _function("asinh", np.arcsinh, lambda out, a: unary("rsqrt", add(square(a), 1)))
 
 
 def _acosh_factor(out: Expr, a: Expr) -> Expr:
@@ -77,8 +79,8 @@ def _acosh_factor(out: Expr, a: Expr) -> Expr:
     return unary("rsqrt", sub(square(a), 1))
 
 
-ACOSH: Final = _function("acosh", np.arccosh, _acosh_factor)
-ATANH: Final = _quotient("atanh", np.arctanh, lambda out, a: sub(1, square(a)))
+ACOSH: Final[Op] = _function("acosh", np.arccosh, _acosh_factor)
+ATANH: Final[Op] = _quotient("atanh", np.arctanh, lambda out, a: sub(1, square(a)))
 
 
 # ---- error functions ---------------------------------------------------------------------------------------------------
@@ -96,5 +98,5 @@ def _bell(out: Expr, a: Expr) -> Expr:
     return mul(unary("exp", neg(square(a))), 2 / math.sqrt(math.pi))
 
 
-ERF: Final = _function("erf", _by_python(math.erf), _bell, "bif")
-ERFC: Final = _function("erfc", _by_python(math.erfc), lambda out, a: neg(_bell(out, a)), "bif")
+ERF: Final[Op] = _function("erf", _by_python(math.erf), _bell, "bif")
+ERFC: Final[Op] = _function("erfc", _by_python(math.erfc), lambda out, a: neg(_bell(out, a)), "bif")

@@ -166,15 +166,15 @@ class no_grad_recording:
 
 # ---- inputs of programs ------------------------------------------------------------------------------------------------
 
-LEAF_OP: Final = Op("leaf", None, None, kind=LEAF)          # attr = position among the window's leaves
-SCALAR_OP: Final = Op("scalar", None, None, kind=LEAF)      # attr = position among the window's Python numbers
-SEED_OP: Final = Op("seed", None, None, kind=LEAF)          # the symbolic gradient of a memoised backward
-CONSTANT_OP: Final = Op(                                    # attr = (value, dtype name): a number known while compiling
+LEAF_OP: Final[Op] = Op("leaf", None, None, kind=LEAF)          # attr = position among the window's leaves
+SCALAR_OP: Final[Op] = Op("scalar", None, None, kind=LEAF)      # attr = position among the window's Python numbers
+SEED_OP: Final[Op] = Op("seed", None, None, kind=LEAF)          # the symbolic gradient of a memoised backward
+CONSTANT_OP: Final[Op] = Op(                                    # attr = (value, dtype name): a number known while compiling
     "constant", None, lambda attr: np.asarray(attr[0]), kind=LEAF)
 # A gradient target in the middle of a window (attr = position among the window's variables): its value is its argument's.
-VARIABLE_OP: Final = Op("variable", lambda attr, a: (a.shape, a.dtype), lambda attr, a: a, kind=LEAF)
+VARIABLE_OP: Final[Op] = Op("variable", lambda attr, a: (a.shape, a.dtype), lambda attr, a: a, kind=LEAF)
 # The value of the second argument with the gradient history of the first (writes that autograd must not see).
-REPLACE_OP: Final = Op("replace_value", lambda attr, old, new: (new.shape, new.dtype), lambda attr, old, new: new,
+REPLACE_OP: Final[Op] = Op("replace_value", lambda attr, old, new: (new.shape, new.dtype), lambda attr, old, new: new,
                        gradient=lambda e, g: (g, None), decompose=lambda e: e.args[1])
 _SCALAR_DTYPES: Final = (bool_, int64, float64, complex128)
 

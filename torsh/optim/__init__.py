@@ -1,5 +1,7 @@
 """Optimizers with PyTorch's names, arguments, update rules and state. See :class:`Optimizer`."""
-from torsh.optim import lr_scheduler, swa_utils
+from typing import Any
+
+from torsh.optim import lr_scheduler
 from torsh.optim.adadelta import Adadelta
 from torsh.optim.adafactor import Adafactor
 from torsh.optim.adagrad import Adagrad
@@ -19,3 +21,10 @@ from torsh.optim.sparse_adam import SparseAdam
 
 __all__ = ["ASGD", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "LBFGS", "Muon", "NAdam", "Optimizer",
            "RAdam", "RMSprop", "Rprop", "SGD", "SparseAdam", "lr_scheduler", "swa_utils"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "swa_utils":         # needs torsh.nn, which optimizers do not
+        import importlib
+        return importlib.import_module("torsh.optim.swa_utils")
+    raise AttributeError(f"module 'torsh.optim' has no attribute {name!r}")

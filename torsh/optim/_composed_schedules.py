@@ -27,13 +27,13 @@ class _Composed(LRScheduler):
             if not hasattr(scheduler, "optimizer"):
                 raise ArgumentTypeError(f"{name} at index {i} should have `optimizer` as its attribute.")
             if isinstance(scheduler, ReduceLROnPlateau):
-                raise InvalidArgumentError(f"{name} does not support `ReduceLROnPlateau` scheduler as it requires additional kwargs "
-                                           f"to be specified when calling `step`, but got one at index {i} in the given "
-                                           "schedulers sequence.")
+                raise InvalidArgumentError(f"{name} does not support `ReduceLROnPlateau` scheduler as it requires "
+                                           f"additional kwargs to be specified when calling `step`, but got one at index "
+                                           f"{i} in the given schedulers sequence.")
             if optimizer is not scheduler.optimizer:
-                raise InvalidArgumentError(f"{name} expects all schedulers to belong to the same optimizer, but got scheduler "
-                                           f"{type(scheduler).__name__} at index {i} has {scheduler.optimizer}, which is "
-                                           f"different from {type(optimizer).__name__}.")
+                raise InvalidArgumentError(f"{name} expects all schedulers to belong to the same optimizer, but got "
+                                           f"scheduler {type(scheduler).__name__} at index {i} has {scheduler.optimizer}, "
+                                           f"which is different from {type(optimizer).__name__}.")
 
     def state_dict(self) -> dict[str, Any]:
         """All attributes but the optimizer, with the parts' states."""
@@ -57,9 +57,9 @@ class SequentialLR(_Composed):
             raise InvalidArgumentError(f"{type(self).__name__} expects at least one scheduler, but got no scheduler.")
         self._check(schedulers, optimizer)
         if len(milestones) != len(schedulers) - 1:
-            raise InvalidArgumentError("Sequential Schedulers expects number of schedulers provided to be one more than the number "
-                                       f"of milestone points, but got number of schedulers {len(schedulers)} and the number of "
-                                       f"milestones to be equal to {len(milestones)}")
+            raise InvalidArgumentError("Sequential Schedulers expects number of schedulers provided to be one more than "
+                                       f"the number of milestone points, but got number of schedulers {len(schedulers)} "
+                                       f"and the number of milestones to be equal to {len(milestones)}")
         self._schedulers = schedulers
         self._milestones = milestones
         self.last_epoch = last_epoch + 1
@@ -98,7 +98,8 @@ class ChainedScheduler(_Composed):
 
     def __init__(self, schedulers: Sequence[LRScheduler], optimizer: Optimizer | None = None) -> None:
         if not schedulers:
-            raise InvalidArgumentError(f"{type(self).__name__} expects at least one scheduler to be chained, but got no scheduler.")
+            raise InvalidArgumentError(f"{type(self).__name__} expects at least one scheduler to be chained, but got no "
+                                       "scheduler.")
         optimizer = optimizer or schedulers[0].optimizer
         self._check(schedulers, optimizer)
         self._schedulers = schedulers
@@ -182,9 +183,9 @@ class ReduceLROnPlateau(LRScheduler):
         if len(groups) != len(self.min_lrs):
             if self.default_min_lr is None:
                 raise GroupCountError(f"The number of param groups in the `optimizer` ({len(groups)}) differs from when "
-                                      f"`ReduceLROnPlateau` was initialized ({len(self.min_lrs)}), usually due to a new param "
-                                      "group being added to the optimizer. Please modify the `min_lrs` field to match the length "
-                                      "of the `optimizer` param groups.")
+                                      f"`ReduceLROnPlateau` was initialized ({len(self.min_lrs)}), usually due to a new "
+                                      "param group being added to the optimizer. Please modify the `min_lrs` field to "
+                                      "match the length of the `optimizer` param groups.")
             self.min_lrs = [self.default_min_lr] * len(groups)
         for group, smallest in zip(groups, self.min_lrs, strict=True):
             old = float(group["lr"])

@@ -19,7 +19,10 @@ from torsh.optim.optimizer import Optimizer
 
 
 class CyclicLR(LRScheduler):
-    """Between ``base_lr`` and ``max_lr`` in triangles of ``step_size_up + step_size_down`` steps; the momentum runs against it."""
+    """Between ``base_lr`` and ``max_lr`` in triangles of ``step_size_up + step_size_down`` steps; the momentum runs against
+    it."""
+
+    use_beta1: bool
 
     def __init__(self, optimizer: Optimizer, base_lr: Any, max_lr: Any, step_size_up: int = 2000,
                  step_size_down: int | None = None, mode: str = "triangular", gamma: float = 1.0,
@@ -86,6 +89,8 @@ class CyclicLR(LRScheduler):
 class OneCycleLR(LRScheduler):
     """One cycle: up to ``max_lr``, then far down; the momentum runs against it. Step it after every batch."""
 
+    use_beta1: bool
+
     def __init__(self, optimizer: Optimizer, max_lr: Any, total_steps: int | None = None, epochs: int | None = None,
                  steps_per_epoch: int | None = None, pct_start: float = 0.3, anneal_strategy: str = "cos",
                  cycle_momentum: bool = True, base_momentum: Any = 0.85, max_momentum: Any = 0.95, div_factor: float = 25.0,
@@ -126,7 +131,8 @@ class OneCycleLR(LRScheduler):
 
     def _phases(self, pct_start: float, three_phase: bool) -> list[dict[str, Any]]:
         def phase(end: float, lr: str, to_lr: str, momentum: str, to_momentum: str) -> dict[str, Any]:
-            return {"end_step": end, "start_lr": lr, "end_lr": to_lr, "start_momentum": momentum, "end_momentum": to_momentum}
+            return {"end_step": end, "start_lr": lr, "end_lr": to_lr, "start_momentum": momentum,
+                    "end_momentum": to_momentum}
 
         total = self.total_steps
         up = phase(float(pct_start * total) - 1, "initial_lr", "max_lr", "max_momentum", "base_momentum")
@@ -145,7 +151,8 @@ class OneCycleLR(LRScheduler):
         self._warn_outside_step()
         step = self.last_epoch
         if step > self.total_steps:
-            raise InvalidArgumentError(f"Tried to step {step} times. The specified number of total steps is {self.total_steps}")
+            raise InvalidArgumentError(f"Tried to step {step} times. The specified number of total steps is "
+                                       f"{self.total_steps}")
         start = 0.0
         for phase in self._schedule_phases:
             end = phase["end_step"]

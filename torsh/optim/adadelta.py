@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torsh.core.errors import InvalidArgumentError
+from torsh.ops.common import add, div, mul, neg, sqrt, sub
 from torsh.optim.elementwise import Bucket, ElementwiseOptimizer, weight_decayed
-from torsh.optim.group_update import add, div, mul, neg, sqrt, sub
 from torsh.optim.optimizer import check_lr, check_not_negative, to_scalar
 
 
@@ -24,7 +24,8 @@ def adadelta_rule(options: tuple[Any, ...], p: Any, g: Any, square: Any, travell
 
 
 class Adadelta(ElementwiseOptimizer):
-    """Adadelta: steps scaled by the ratio of mean squares of earlier steps and gradients. Arguments and state are PyTorch's."""
+    """Adadelta: steps scaled by the ratio of mean squares of earlier steps and gradients. Arguments and state are
+    PyTorch's."""
 
     rule = staticmethod(adadelta_rule)
 

@@ -46,7 +46,7 @@ class Adafactor(Optimizer):
                 raise DTypeError("Adafactor does not support complex parameters")
             if getattr(g, "is_sparse", False):
                 raise DTypeError("Adafactor does not support sparse gradients")
-            state["step"] = torsh.tensor(0.0)
+            state["step"] = torsh.as_tensor(0.0)
             if g.dim() > 1:
                 state["row_var"] = g.new_zeros((*g.shape[:-1], 1))
                 state["col_var"] = g.new_zeros((*g.shape[:-2], 1, g.shape[-1]))

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from torsh.core.errors import DTypeError
+from torsh.ops.common import add, div, mul, neg, sqrt, sub
 from torsh.optim.elementwise import Bucket, ElementwiseOptimizer, count_tensors, weight_decayed, zeros_like
-from torsh.optim.group_update import add, div, mul, neg, sqrt, sub
 from torsh.optim.optimizer import check_fused, check_lr, check_not_negative, to_scalar
 
 
@@ -88,7 +88,7 @@ class Adagrad(ElementwiseOptimizer):
         state = self.state[p]
         with torsh.no_grad():
             step = float(state["step"]) + 1
-            state["step"] = torsh.tensor(step)
+            state["step"] = torsh.as_tensor(step)
             g = g.coalesce()
             values = -g._values() if group["maximize"] else g._values()
             index = tuple(g._indices())

@@ -5,8 +5,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torsh.core.errors import DTypeError, InvalidArgumentError
+from torsh.ops.common import add, div, maximum, mul, neg, sqrt, sub
 from torsh.optim.elementwise import Bucket, ElementwiseOptimizer, weight_decayed
-from torsh.optim.group_update import add, div, lerp, maximum, mul, neg, sqrt, sub
+from torsh.optim.group_update import lerp
 from torsh.optim.optimizer import check_betas, check_fused, check_lr, check_not_negative, to_scalar
 from torsh.tensor.tensor import Tensor
 

@@ -11,6 +11,7 @@ from torsh.backend.base import Storage
 from torsh.core.dtype import float32, float64, get_default_dtype
 from torsh.core.errors import CompileError, DTypeError
 from torsh.graph.capture import Structure, before_replay
+from torsh.ops.common import add, mul
 from torsh.ops.expr import recording
 from torsh.optim.group_update import Rule, group_update
 from torsh.optim.optimizer import Optimizer, to_scalar
@@ -20,25 +21,22 @@ from torsh.tensor.tensor import Tensor, from_storage
 class Bucket:
     """Parameters of one group that are updated together: they have been updated equally often.
 
-    Attributes: ``params`` and ``states`` as :func:`group_update` takes them; ``counts`` (name -> float array with one element
-    for each parameter, which is the memory of the 0-dimensional state tensors such as ``step``); ``fresh`` (no update yet).
+    Attributes: ``params`` and ``states`` as :func:`group_update` takes them; ``counts`` (name -> float array with one
+    element for each parameter, which is the memory of the 0-dimensional state tensors such as ``step``); ``fresh``
+    (no update yet).
     """
 
-    __slots__ = ("params", "states", "counts", "fresh", "complex", "originals")
+    __slots__ = ("params", "states", "counts", "fresh")
 
     def __init__(self, params: list[Any], states: list[Any], counts: dict[str, np.ndarray[Any, Any]], fresh: bool) -> None:
-        self.originals = params
+        self.params = params
+        self.states = states
         self.counts = counts
         self.fresh = fresh
-        self.complex = params[0].is_complex()
-        # Real and imaginary parts are updated on their own, as in PyTorch.
-        self.params = [as_real(p) for p in params] if self.complex else params
-        self.states = [as_real(s) for s in states] if self.complex else states
 
     def gradients(self) -> list[Any]:
         """The gradients of the parameters."""
-        grads = [p._grad for p in self.originals]
-        return [as_real(g) for g in grads] if self.complex else grads
+        return [p._grad for p in self.params]
 
     def count(self, name: str) -> float:
         """The common value of a 0-dimensional state."""
@@ -49,12 +47,6 @@ class Bucket:
         steps = self.counts["step"]
         steps += 1
         return float(steps.item(0))
-
-
-def as_real(t: Any) -> Any:
-    """A view of a complex tensor as pairs of real numbers."""
-    import torsh
-    return torsh.view_as_real(t)
 
 
 def zeros_like(p: Any, value: float = 0.0) -> Tensor:
@@ -78,11 +70,14 @@ class ElementwiseOptimizer(Optimizer):
     """Base of optimizers with an elementwise rule.
 
     A subclass gives the ``rule`` and says what it works on: ``tensor_states(group)``, ``options(group, bucket)`` and
-    ``numbers(group, bucket)``; ``count_states`` are the names of 0-dimensional states, in PyTorch's order before the tensors.
+    ``numbers(group, bucket)``; ``count_states`` are the names of 0-dimensional states, which stand before the tensors.
     """
 
     count_states: ClassVar[tuple[str, ...]] = ("step",)
     rule: ClassVar[Rule]
+    _plans: dict[int, tuple[Any, list[Bucket]]]     # of each group: what it was made for, and its buckets
+    _plan_changes: int
+    _planned_state: Any
 
     def tensor_states(self, group: dict[str, Any]) -> tuple[str, ...]:
         """Names of the state tensors of each parameter."""
@@ -117,18 +112,18 @@ class ElementwiseOptimizer(Optimizer):
         return loss
 
     def _step_group(self, position: int, group: dict[str, Any], active: list[Any]) -> None:
-        plans = self.__dict__.get("_plans")
+        plans: dict[int, tuple[Any, list[Bucket]]] | None = self.__dict__.get("_plans")
         if plans is None or self._plan_changes != self._changes[0] or self._planned_state is not self.state:
             if not hasattr(self.state, "changes"):
                 self._adopt_state(self.state)       # the user assigned another mapping
             plans = self._plans = {}
             self._plan_changes, self._planned_state = self._changes[0], self.state
         key = (self.tensor_states(group), *map(id, active))
-        known, buckets = plans.get(position, (None, None))
-        if known != key:
-            buckets = self._make_buckets(group, active)
-            plans[position] = (key, buckets)
+        known = plans.get(position)
+        if known is None or known[0] != key:
+            known = plans[position] = (key, self._make_buckets(group, active))
             self._plan_changes = self._changes[0]
+        buckets = known[1]
         apply = self._capture_bucket if recording.capture is not None else self._update_bucket
         for bucket in buckets:
             apply(group, bucket)
@@ -172,9 +167,10 @@ class ElementwiseOptimizer(Optimizer):
         sorted_in: dict[Any, list[Any]] = {}
         for p in active:
             if getattr(p._grad, "is_sparse", False):
-                raise DTypeError(f"{type(self).__name__} does not support sparse gradients, please consider SparseAdam instead")
+                raise DTypeError(f"{type(self).__name__} does not support sparse gradients, please consider SparseAdam "
+                                 "instead")
             if not names and not self.count_states:
-                sorted_in.setdefault((p.is_complex(), False), []).append(p)
+                sorted_in.setdefault((False,), []).append(p)
                 continue
             state = self.state[p]
             fresh = all(state.get(name) is None for name in names) if names else False
@@ -182,8 +178,8 @@ class ElementwiseOptimizer(Optimizer):
                 if state.get(name) is None:
                     state[name] = self.initial(name, group, p)
             counts = tuple(float(to_scalar(state[name])) for name in self.count_states)
-            sorted_in.setdefault((p.is_complex(), fresh, *counts), []).append(p)
-        return [self._make_bucket(group, names, params, key[1], key[2:]) for key, params in sorted_in.items()]
+            sorted_in.setdefault((fresh, *counts), []).append(p)
+        return [self._make_bucket(group, names, params, key[0], key[1:]) for key, params in sorted_in.items()]
 
     def _make_bucket(self, group: dict[str, Any], names: tuple[str, ...], params: list[Any], fresh: bool,
                      values: tuple[float, ...]) -> Bucket:
@@ -199,5 +195,4 @@ class ElementwiseOptimizer(Optimizer):
 
 def weight_decayed(g: Any, p: Any, decay: Any, on: bool) -> Any:
     """The gradient with L2 regularisation, if it is switched on."""
-    from torsh.optim.group_update import add, mul
     return add(g, mul(p, decay)) if on else g

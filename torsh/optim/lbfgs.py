@@ -53,7 +53,8 @@ def extrapolated(a: Point, b: Point) -> float:
 class WolfeSearch:
     """Line search for a step length that satisfies the strong Wolfe conditions."""
 
-    def __init__(self, evaluate: Callable[[float], tuple[float, Any, float]], start: Point, reach: float, limit: int) -> None:
+    def __init__(self, evaluate: Callable[[float], tuple[float, Any, float]], start: Point, reach: float,
+                 limit: int) -> None:
         self.evaluate = evaluate
         self.start = start          # at step length 0
         self.reach = reach          # largest change of a parameter for a step length of 1
@@ -168,7 +169,7 @@ class LBFGS(Optimizer):
             offset += n
 
     def step(self, closure: Callable[[], Any]) -> Any:  # type: ignore[override]
-        """Minimise for up to ``max_iter`` iterations; ``closure`` clears the gradients, runs backward and returns the loss."""
+        """Minimise for up to ``max_iter`` iterations; ``closure`` clears the gradients, runs backward, returns the loss."""
         def evaluate() -> Any:
             with torsh.enable_grad():
                 return closure()

@@ -17,14 +17,15 @@ __all__ = ["LambdaLR", "MultiplicativeLR", "StepLR", "MultiStepLR", "ConstantLR"
            "SequentialLR", "CosineAnnealingLR", "ChainedScheduler", "ReduceLROnPlateau", "CyclicLR",
            "CosineAnnealingWarmRestarts", "OneCycleLR", "PolynomialLR", "LRScheduler"]
 
-EPOCH_WARNING = ("The epoch parameter in `scheduler.step()` was not necessary and is being deprecated where possible. Please use "
-                 "`scheduler.step()` to step the scheduler. During the deprecation, if epoch is different from None, the closed "
-                 "form is used instead of the new chainable form, where available.")
+EPOCH_WARNING = ("The epoch parameter in `scheduler.step()` was not necessary and is being deprecated where possible. "
+                 "Please use `scheduler.step()` to step the scheduler. During the deprecation, if epoch is different from "
+                 "None, the closed form is used instead of the new chainable form, where available.")
 
 
 def copied(value: Any) -> Any:
     """The value, or a copy of a tensor."""
-    return value.clone() if isinstance(value, Tensor) else value
+    is_tensor: bool = isinstance(value, Tensor)
+    return value.clone() if is_tensor else value
 
 
 def values_of(optimizer: Optimizer, key: str) -> list[Any]:
@@ -44,8 +45,8 @@ def per_group(name: str, optimizer: Optimizer, value: Any) -> list[Any]:
     """One value for each parameter group, from one value or a sequence of the right length."""
     if isinstance(value, (list, tuple)):
         if len(value) != len(optimizer.param_groups):
-            raise InvalidArgumentError(f"{name} must have the same length as optimizer.param_groups. {name} has {len(value)} "
-                                       f"values, param_groups has {len(optimizer.param_groups)}.")
+            raise InvalidArgumentError(f"{name} must have the same length as optimizer.param_groups. {name} has "
+                                       f"{len(value)} values, param_groups has {len(optimizer.param_groups)}.")
         return [copied(v) for v in value]
     return [copied(value) for _ in optimizer.param_groups]
 
@@ -128,7 +129,8 @@ class LRScheduler:
 
     def _warn_outside_step(self) -> None:
         if not self._get_lr_called_within_step:
-            warnings.warn("To get the last learning rate computed by the scheduler, please use `get_last_lr()`.", UserWarning,
+            warnings.warn("To get the last learning rate computed by the scheduler, please use "
+                          "`get_last_lr()`.", UserWarning,
                           stacklevel=3)
 
     def step(self, epoch: int | None = None) -> None:
@@ -136,13 +138,14 @@ class LRScheduler:
         if self._step_count == 1:
             optimizer = self.optimizer
             if optimizer.__dict__.get("step") is not getattr(optimizer, "_scheduled_step", None):
-                warnings.warn("Seems like `optimizer.step()` has been overridden after learning rate scheduler initialization. "
-                              "Please, make sure to call `optimizer.step()` before `lr_scheduler.step()`.", UserWarning,
+                warnings.warn("Seems like `optimizer.step()` has been overridden after learning rate scheduler "
+                              "initialization. Please, make sure to call `optimizer.step()` before "
+                              "`lr_scheduler.step()`.", UserWarning,
                               stacklevel=2)
             elif not getattr(optimizer, "_opt_called", False):
-                warnings.warn("Detected call of `lr_scheduler.step()` before `optimizer.step()`. You should call them in the "
-                              "opposite order: `optimizer.step()` before `lr_scheduler.step()`. Failure to do this will result in "
-                              "skipping the first value of the learning rate schedule.", UserWarning, stacklevel=2)
+                warnings.warn("Detected call of `lr_scheduler.step()` before `optimizer.step()`. You should call them in "
+                              "the opposite order: `optimizer.step()` before `lr_scheduler.step()`. Failure to do this will "
+                              "result in skipping the first value of the learning rate schedule.", UserWarning, stacklevel=2)
         self._step_count += 1
         if epoch is not None:
             warnings.warn(EPOCH_WARNING, UserWarning, stacklevel=2)
@@ -293,7 +296,8 @@ class LinearLR(LRScheduler):
     def __init__(self, optimizer: Optimizer, start_factor: float = 1.0 / 3, end_factor: float = 1.0, total_iters: int = 5,
                  last_epoch: int = -1) -> None:
         if start_factor > 1.0 or start_factor <= 0:
-            raise InvalidArgumentError("Starting multiplicative factor expected to be greater than 0 and less or equal to 1.")
+            raise InvalidArgumentError("Starting multiplicative factor expected to be greater than 0 and less or equal to "
+                                       "1.")
         if end_factor > 1.0 or end_factor < 0:
             raise InvalidArgumentError("Ending multiplicative factor expected to be between 0 and 1.")
         self.start_factor = start_factor

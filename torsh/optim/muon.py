@@ -53,7 +53,8 @@ class Muon(Optimizer):
             "ns_coefficients": ns_coefficients, "eps": eps, "ns_steps": ns_steps, "adjust_lr_fn": adjust_lr_fn})
         for p in self._parameters():
             if p.dim() != 2:
-                raise InvalidArgumentError(f"Muon only supports 2D parameters whereas we found a parameter with size: {p.size()}")
+                raise InvalidArgumentError(f"Muon only supports 2D parameters whereas we found a parameter with size: "
+                                           f"{p.size()}")
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update the parameters; ``closure`` evaluates the model again and returns the loss."""

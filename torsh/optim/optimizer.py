@@ -136,7 +136,8 @@ def _with_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
             changed = hook(self, arguments, kwargs)
             if changed is not None:
                 if not (isinstance(changed, tuple) and len(changed) == 2):
-                    raise HookResultError(f"{step} must return None or a tuple of (new_args, new_kwargs), but got {changed}.")
+                    raise HookResultError(f"{step} must return None or a tuple of (new_args, new_kwargs), but got "
+                                          f"{changed}.")
                 arguments, kwargs = changed
         result = step(*arguments, **kwargs)
         flush()
@@ -167,8 +168,8 @@ class Optimizer:
         self.defaults = defaults
         self._make_hooks()
         if isinstance(params, Tensor):
-            raise ArgumentTypeError("params argument given to the optimizer should be an iterable of Tensors or dicts, but got "
-                                    f"{_type_name(params)}")
+            raise ArgumentTypeError("params argument given to the optimizer should be an iterable of Tensors or dicts, "
+                                    f"but got {_type_name(params)}")
         self.param_groups: list[dict[str, Any]] = []
         groups = list(params)
         if not groups:
@@ -178,6 +179,7 @@ class Optimizer:
 
     def _make_hooks(self) -> None:
         self._changes = [0]
+        self._opt_called = False
         self.state: Any = OptimizerState(self._changes)
         self._optimizer_step_pre_hooks: OrderedDict[int, Any] = OrderedDict()
         self._optimizer_step_post_hooks: OrderedDict[int, Any] = OrderedDict()
@@ -330,8 +332,8 @@ class Optimizer:
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group: ``{"params": ..., option: value}``; missing options come from the defaults.
 
-        Raises TypeError for things that are no tensors or for sets, ValueError for tensors that are no leaves, for parameters
-        of another group, and for groups of which only some have names.
+        Raises TypeError for things that are no tensors or for sets, ValueError for tensors that are no leaves, for
+        parameters of another group, and for groups of which only some have names.
         """
         if not isinstance(param_group, dict):
             raise ArgumentTypeError(f"param_group must be a dict, but got {type(param_group)}")
@@ -348,7 +350,8 @@ class Optimizer:
                 raise InvalidArgumentError("can't optimize a non-leaf Tensor")
         for name, default in self.defaults.items():
             if default is required and name not in param_group:
-                raise InvalidArgumentError(f"parameter group didn't specify a value of required optimization parameter {name}")
+                raise InvalidArgumentError(f"parameter group didn't specify a value of required optimization parameter "
+                                           f"{name}")
             param_group.setdefault(name, default)
         self._check_duplicates(param_group)
         self.param_groups.append(param_group)
@@ -356,7 +359,8 @@ class Optimizer:
     def _check_duplicates(self, param_group: dict[str, Any]) -> None:
         own = {id(p) for p in param_group["params"]}
         if len(own) != len(param_group["params"]):
-            warnings.warn("optimizer contains a parameter group with duplicate parameters; in future, this will cause an error",
+            warnings.warn("optimizer contains a parameter group with duplicate parameters; in future, this will cause an "
+                          "error",
                           stacklevel=4)
         for group in self.param_groups:
             if ("param_names" in param_group) != ("param_names" in group):
@@ -383,8 +387,8 @@ def _tensors_and_names(params: Any) -> tuple[list[Any], list[str]]:
     if isinstance(params, Tensor):
         params = [params]
     elif isinstance(params, set):
-        raise ArgumentTypeError("optimizer parameters need to be organized in ordered collections, but the ordering of tensors in "
-                                "sets will change between runs. Please use a list instead.")
+        raise ArgumentTypeError("optimizer parameters need to be organized in ordered collections, but the ordering of "
+                                "tensors in sets will change between runs. Please use a list instead.")
     params = list(params)
     tensors = [p[1] if isinstance(p, tuple) else p for p in params]
     names = [p[0] for p in params if isinstance(p, tuple)]
@@ -396,9 +400,8 @@ def _tensors_and_names(params: Any) -> tuple[list[Any], list[str]]:
 def _cast(parameter: Any, value: Any, key: str | None) -> Any:
     """Loaded state in the dtype of its parameter; the number of steps keeps its own."""
     if isinstance(value, Tensor):
-        if key == "step":
-            return value.clone()
-        return value.to(dtype=parameter.dtype, copy=True) if parameter.is_floating_point() else value.clone()
+        t: Any = value
+        return t.to(dtype=parameter.dtype, copy=True) if key != "step" and parameter.is_floating_point() else t.clone()
     if isinstance(value, dict):
         return {k: _cast(parameter, v, k) for k, v in value.items()}
     if isinstance(value, (list, tuple)):

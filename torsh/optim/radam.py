@@ -4,8 +4,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from torsh.ops.common import add, div, mul, neg, sqrt, sub
 from torsh.optim.elementwise import Bucket, ElementwiseOptimizer, weight_decayed
-from torsh.optim.group_update import add, div, lerp, mul, neg, sqrt, sub
+from torsh.optim.group_update import lerp
 from torsh.optim.optimizer import check_betas, check_lr, check_not_negative, to_scalar
 
 

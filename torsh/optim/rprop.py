@@ -5,8 +5,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torsh.core.errors import InvalidArgumentError
+from torsh.ops.common import gt, maximum, minimum, mul, neg, sub, where
 from torsh.optim.elementwise import Bucket, ElementwiseOptimizer, zeros_like
-from torsh.optim.group_update import greater, maximum, minimum, mul, neg, sign, sub, where
+from torsh.optim.group_update import sign
 from torsh.optim.optimizer import check_lr, to_scalar
 
 
@@ -17,8 +18,8 @@ def rprop_rule(options: tuple[Any, ...], p: Any, g: Any, previous: Any, size: An
     if maximize:
         g = neg(g)
     agreement = mul(g, previous)
-    reversed_ = greater(0.0, agreement)
-    factor = where(greater(agreement, 0.0), grow, where(reversed_, shrink, 1.0))
+    reversed_ = gt(0.0, agreement)
+    factor = where(gt(agreement, 0.0), grow, where(reversed_, shrink, 1.0))
     size = minimum(maximum(mul(size, factor), smallest), largest)
     g = where(reversed_, 0.0, g)
     return sub(p, mul(sign(g), size)), g, size

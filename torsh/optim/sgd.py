@@ -5,22 +5,23 @@ from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 from torsh.core.errors import InvalidArgumentError
+from torsh.ops.common import add, mul, neg, sub
 from torsh.optim.elementwise import Bucket, ElementwiseOptimizer, weight_decayed
-from torsh.optim.group_update import add, mul, neg, sub
 from torsh.optim.optimizer import check_fused, to_scalar
 from torsh.tensor.tensor import Tensor
 
 
 def sgd_rule(options: tuple[Any, ...], p: Any, g: Any, *rest: Any) -> tuple[Any, ...]:
-    """States: the momentum buffer, if there is momentum. Numbers: lr, weight decay, momentum, 1 - dampening."""
+    """States: the momentum buffer, if there is momentum. Numbers: see :meth:`SGD.numbers`."""
     momentum_on, fresh, nesterov, decay_on, maximize = options
-    *buffers, lr, decay, momentum, undamped = rest
     if maximize:
         g = neg(g)
-    g = weight_decayed(g, p, decay, decay_on)
     if not momentum_on:
-        return (sub(p, mul(g, lr)),)
-    buffer = g if fresh else add(mul(buffers[0], momentum), mul(g, undamped))
+        lr, decay = rest
+        return (sub(p, mul(weight_decayed(g, p, decay, decay_on), lr)),)
+    buffer, lr, decay, momentum, undamped = rest
+    g = weight_decayed(g, p, decay, decay_on)
+    buffer = g if fresh else add(mul(buffer, momentum), mul(g, undamped))
     direction = add(g, mul(buffer, momentum)) if nesterov else buffer
     return sub(p, mul(direction, lr)), buffer
 
@@ -70,5 +71,7 @@ class SGD(ElementwiseOptimizer):
                 group["maximize"])
 
     def numbers(self, group: dict[str, Any], bucket: Bucket) -> Sequence[float]:
-        """lr, weight decay, momentum, 1 - dampening."""
-        return (to_scalar(group["lr"]), to_scalar(group["weight_decay"]), group["momentum"], 1 - group["dampening"])
+        """lr, weight decay, with momentum also momentum and 1 - dampening."""
+        momentum = group["momentum"]
+        common = to_scalar(group["lr"]), to_scalar(group["weight_decay"])
+        return (*common, momentum, 1 - group["dampening"]) if momentum != 0 else common

@@ -33,7 +33,8 @@ class SparseAdam(Optimizer):
             raise InvalidArgumentError(f"Sparse params at indices {sparse}: SparseAdam requires dense parameter tensors")
         complex_ = [[i, j] for i, j, p in places if p.is_complex()]
         if complex_:
-            raise InvalidArgumentError(f"Complex params at indices {complex_}: SparseAdam does not support complex parameters")
+            raise InvalidArgumentError(f"Complex params at indices {complex_}: SparseAdam does not support complex "
+                                       "parameters")
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update the parameters; ``closure`` evaluates the model again and returns the loss."""

@@ -87,7 +87,7 @@ class AveragedModel(Module):
         self.module = deepcopy(model)
         if device is not None:
             self.module = self.module.to(device)
-        self.register_buffer("n_averaged", torsh.tensor(0, dtype=torsh.int64, device=device))
+        self.register_buffer("n_averaged", torsh.as_tensor(0, dtype=torsh.int64, device=device))
         self.avg_fn = avg_fn
         self.multi_avg_fn = multi_avg_fn
         self.use_buffers = use_buffers

@@ -17,18 +17,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torsh.codegen.llvm.gemm_direct import write_direct_paths
+from torsh.codegen.llvm.gemm_pack import PACK, write_pack
 from torsh.codegen.llvm.gemm_shape import COMPUTE, Shape, arguments, pairs, shape_for
 from torsh.codegen.llvm.numeric import Numeric
-from torsh.codegen.llvm.template_builder import ENTRY, Builder, Module, Operand
+from torsh.codegen.llvm.template_builder import ENTRY, Builder, Module, Operand, ignore
 from torsh.compiler.templates import MATMUL_PARAMETERS
 
 if TYPE_CHECKING:
     from torsh.codegen.llvm.target import Target
 
-PACKED_COLUMNS = 256     # columns of b that are packed at a time
 LOCAL_COLUMNS = 256      # columns of a block on the stack
 TILE = ("ptr a", "ptr b", "i64 b_step", "ptr c", "i64 ldc", "ptr init", "i64 ldi", "i1 has_init", "i64 k", "i64 columns")
-PACK = ("ptr from", "i64 row_step", "i64 k_step", "ptr to", "i64 k", "i64 rows", "i64 width")
 MERGE = ("ptr from", "ptr c", "i64 c_row", "i64 c_column", "ptr bias", "i64 bias_row", "i64 bias_column", "i1 has_bias",
          "i1 accumulate", "i64 m", "i64 n", "i64 ldf")
 
@@ -41,7 +40,7 @@ def generate_matmul(dtype_name: str, target: Target, symbol: str) -> str:
         _write_tile(module, shape, rows)
     table = ", ".join(["ptr null", *(f"ptr @tile{rows}" for rows in range(1, shape.rows + 1))])
     module.functions.append(f"@tiles = internal constant [{shape.rows + 1} x ptr] [{table}]")
-    _write_pack(module, shape)
+    write_pack(module, shape)
     _write_merge(module, shape, "merge_values", shape.values)
     if shape.number.converts:
         _write_merge(module, shape, "merge", shape.number)
@@ -54,16 +53,13 @@ def generate_matmul(dtype_name: str, target: Target, symbol: str) -> str:
 
 
 # ---------------------------------------------------------------------------------------------------- register tiles
-def _broadcast(b: Builder, shape: Shape, value: str, lanes: int) -> str:
-    return b.splat(shape.number.kind, lanes, value) if lanes else value
-
-
 def _write_tile(module: Module, shape: Shape, rows: int) -> None:
     """c[rows, columns] = a panel @ b panel (+ init). a: [k][row_width], b: rows ``b_step`` apart, of the computing type.
 
     Without masks, all columns are written, so the caller gives a scratch block for a partial tile.
     """
     number, lanes, vectors = shape.values, shape.lanes, shape.vectors
+    panel_number = Numeric(number.name, "i32", "i32", True) if shape.paired else number   # a pair has the size of a sum
     kind, vector = number.kind, number.vector(lanes)
     b = Builder(module, f"tile{rows}", arguments(TILE))
     c_rows = [b.at("%c", b.mul("%ldc", row), kind) for row in range(rows)]
@@ -71,17 +67,23 @@ def _write_tile(module: Module, shape: Shape, rows: int) -> None:
         for part in range(vectors):
             b.prefetch(b.at(pointer, part * lanes, kind), write=True)
 
-    def step(_: str, a: str, panel: str, *sums: str) -> list[str]:
-        columns = [number.load(b, b.at(panel, part * lanes, kind), lanes) for part in range(vectors)]
-        result = []
-        for row in range(rows):
-            value = _broadcast(b, shape, number.load(b, b.at(a, row, kind)), lanes)
-            result += [number.multiply_add(b, value, column, sums[row * vectors + part], lanes)
-                       for part, column in enumerate(columns)]
-        return [b.at(a, shape.row_width, kind), b.at(panel, "%b_step", kind), *result]
+    def product(parts: int) -> list[str]:
+        """The sums of the first vectors of each row; zeros for the others."""
+        def step(_: str, a: str, panel: str, *sums: str) -> list[str]:
+            columns = [panel_number.load(b, b.at(panel, part * lanes, kind), lanes) for part in range(parts)]
+            result = []
+            for row in range(rows):
+                value = b.splat(panel_number.kind, lanes, panel_number.load(b, b.at(a, row, kind)))
+                result += [_multiply_add(b, shape, value, column, sums[row * parts + part])
+                           for part, column in enumerate(columns)]
+            return [b.at(a, shape.row_width, kind), b.at(panel, "%b_step", kind), *result]
 
-    carried = [("ptr", "%a"), ("ptr", "%b")] + [(vector, "zeroinitializer")] * (rows * vectors)
-    sums = b.loop(0, "%k", 1, step, carried)[2:]
+        sums = b.loop(0, "%k", 1, step, [("ptr", "%a"), ("ptr", "%b")] + [(vector, "zeroinitializer")] * (rows * parts))[2:]
+        return [sums[row * parts + part] if part < parts else "zeroinitializer"
+                for row in range(rows) for part in range(vectors)]
+
+    narrow = b.less("%columns", lanes + 1)
+    sums = b.when(narrow, lambda: product(1), lambda: product(vectors), [vector] * (rows * vectors))
     masks = _column_masks(b, shape, vectors, "%columns") if shape.masks else []
 
     def init() -> list[str]:
@@ -105,6 +107,17 @@ def _write_tile(module: Module, shape: Shape, rows: int) -> None:
     b.finish()
 
 
+def _multiply_add(b: Builder, shape: Shape, left: str, right: str, total: str) -> str:
+    """left * right + total; of pairs, both products are added."""
+    if not shape.paired:
+        return shape.values.multiply_add(b, left, right, total, shape.lanes)
+    lanes, name = shape.lanes, "@llvm.x86.avx512bf16.dpbf16ps.512"
+    floats, halves = f"<{lanes} x float>", f"<{2 * lanes} x bfloat>"
+    b.module.declare(f"{floats} {name}({floats}, {halves}, {halves})")
+    left, right = (b(f"bitcast <{lanes} x i32> {value} to {halves}") for value in (left, right))
+    return b(f"call {floats} {name}({floats} {total}, {halves} {left}, {halves} {right})")
+
+
 def _column_masks(b: Builder, shape: Shape, vectors: int, columns: Operand) -> list[str]:
     """Masks of the vectors of a tile whose first ``columns`` columns exist."""
     bits = 8 * shape.number.kind_bytes
@@ -114,78 +127,6 @@ def _column_masks(b: Builder, shape: Shape, vectors: int, columns: Operand) -> l
         left = b.select(b.less(left, 0), 0, left)
         masks.append(b.mask(shape.lanes, bits, b.min(left, shape.lanes)))
     return masks
-
-
-# ---------------------------------------------------------------------------------------------------- packing
-def _write_pack(module: Module, shape: Shape) -> None:
-    """to[k][width] = from[row * row_step + k * k_step] for ``rows`` rows, in groups of one vector of rows.
-
-    Whatever the strides, only elements that exist are read. k is rounded up to whole vectors in ``to``.
-    """
-    number, values, lanes = shape.number, shape.values, shape.lanes
-    bits = 8 * number.kind_bytes
-    for write in (_pack_transposed, _pack_copied, _pack_strided):
-        b = Builder(module, write.__name__[1:], arguments(PACK))
-        write(b, number, values, lanes, bits)
-        b.finish()
-    b = Builder(module, "pack", arguments(PACK))
-
-    def group(row: str) -> None:
-        rows = b.min(b.sub("%rows", row), lanes)
-        given = pairs(PACK, (b.at("%from", b.mul(row, "%row_step"), number.stored), "%row_step", "%k_step",
-                             b.at("%to", row, number.kind), "%k", rows, "%width"))
-        b.when(b.equal("%k_step", 1), lambda: b.call("pack_transposed", *given),
-               lambda: _ignore(b.when(b.equal("%row_step", 1), lambda: b.call("pack_copied", *given),
-                                      lambda: b.call("pack_strided", *given))))
-
-    b.loop(0, "%rows", lanes, group)
-    b.finish()
-
-
-def _ignore(_: object) -> None:
-    """Drop a result."""
-
-
-def _pack_transposed(b: Builder, number: Numeric, values: Numeric, lanes: int, bits: int) -> None:
-    last = b.sub("%rows", 1)
-    starts = [b.at("%from", b.mul(b.min(row, last), "%row_step"), number.stored) for row in range(lanes)]
-
-    def square(k: Operand, mask: str | None) -> None:
-        rows = []
-        for start in starts:
-            at = b.at(start, k, number.stored)
-            rows.append(number.load_masked(b, at, lanes, mask) if mask else number.load(b, at, lanes))
-        target = b.at("%to", b.mul(k, "%width"), number.kind)
-        for column, value in enumerate(b.transpose(number.kind, number.kind_bytes, rows)):
-            values.store(b, value, b.at(target, b.mul("%width", column), number.kind), lanes)
-
-    whole = b.sub("%k", b.rem("%k", lanes))
-    b.loop(0, whole, lanes, lambda k: square(k, None))
-    b.when(b.less(whole, "%k"), lambda: square(whole, b.mask(lanes, bits, b.sub("%k", whole))))
-
-
-def _pack_copied(b: Builder, number: Numeric, values: Numeric, lanes: int, bits: int) -> None:
-    def copy(mask: str | None) -> None:
-        def one(_: str, source: str, target: str) -> list[str]:
-            value = number.load_masked(b, source, lanes, mask) if mask else number.load(b, source, lanes)
-            values.store(b, value, target, lanes)
-            return [b.at(source, "%k_step", number.stored), b.at(target, "%width", number.kind)]
-
-        b.loop(0, "%k", 1, one, [("ptr", "%from"), ("ptr", "%to")])
-
-    b.when(b.equal("%rows", lanes), lambda: copy(None), lambda: copy(b.mask(lanes, bits, "%rows")))
-
-
-def _pack_strided(b: Builder, number: Numeric, values: Numeric, lanes: int, bits: int) -> None:
-    def one(k: str, source: str, target: str) -> list[str]:
-        def element(row: str) -> None:
-            value = number.load(b, b.at(source, b.mul(row, "%row_step"), number.stored))
-            values.store(b, value, b.at(target, row, number.kind))
-
-        b.loop(0, "%rows", 1, element)
-        return [b.at(source, "%k_step", number.stored), b.at(target, "%width", number.kind)]
-
-    b.loop(0, "%k", 1, one, [("ptr", "%from"), ("ptr", "%to")])
 
 
 # ---------------------------------------------------------------------------------------------------- the packed way
@@ -200,11 +141,13 @@ def _write_packed(module: Module, shape: Shape) -> None:
     tiles = b.ceil_div("%m", shape.rows)
     high = b.ceil_div("%m", tiles)                       # tiles have ``high`` rows, the last ones one row less
     full_tiles = b.sub("%m", b.mul(tiles, b.sub(high, 1)))
-    some_k = b.select(b.less("%k", 1), 1, "%k")
+    pair = 2 if shape.paired else 1
+    steps = b.ceil_div("%k", pair)                       # k in panels: elements, or pairs of them
+    some_k = b.select(b.less(steps, 1), 1, steps)
     depth = b.ceil_div(some_k, b.ceil_div(some_k, shape.depth))
     depth = b(f"and i64 {b.add(depth, 15)}, -16")
     in_place = _in_place(b, shape)
-    columns_at_once = b.select(in_place, "%n", PACKED_COLUMNS)
+    columns_at_once = b.select(in_place, "%n", shape.packed_columns)
 
     def columns_loop(j0: str) -> None:
         n = b.min(columns_at_once, b.sub("%n", j0))
@@ -212,9 +155,11 @@ def _write_packed(module: Module, shape: Shape) -> None:
         b.loop(0, some_k, depth, lambda p0: depth_loop(j0, n, b_columns, p0))
 
     def depth_loop(j0: str, n: Operand, b_columns: str, p0: str) -> None:
-        k = b.min(depth, b.sub("%k", p0))
+        k = b.min(depth, b.sub(steps, p0))
+        k0 = b.mul(p0, pair)
+        elements = b.min(b.mul(depth, pair), b.sub("%k", k0))
         first = b.equal(p0, 0)
-        b_block = b.at(b_columns, b.mul(p0, "%b_row"), stored)
+        b_block = b.at(b_columns, b.mul(k0, "%b_row"), stored)
         panel_size = b.mul(depth, shape.columns)
 
         def pack_panel(j: str) -> None:
@@ -223,15 +168,15 @@ def _write_packed(module: Module, shape: Shape) -> None:
             place = b.select(in_place, 0, b.mul(b.div(j, shape.columns), panel_size))
             source = b.at(b_block, b.mul(j, "%b_column"), stored)
             target = b.at(panels_b, place, kind)
-            b.call("pack", *pairs(PACK, (source, "%b_column", "%b_row", target, k, width, shape.columns)))
+            b.call("pack", *pairs(PACK, (source, "%b_column", "%b_row", target, elements, width, shape.columns)))
 
         whole = b.sub(n, b.rem(n, shape.columns))
         b.loop(b.select(in_place, whole, 0), n, shape.columns, pack_panel)
 
         def row_tile(tile: str, i: str) -> list[Operand]:
             rows = b.select(b.less(tile, full_tiles), high, b.sub(high, 1))
-            source = b.at("%a", b.add(b.mul(i, "%a_row"), b.mul(p0, "%a_column")), stored)
-            b.call("pack", *pairs(PACK, (source, "%a_row", "%a_column", panel_a, k, rows, shape.row_width)))
+            source = b.at("%a", b.add(b.mul(i, "%a_row"), b.mul(k0, "%a_column")), stored)
+            b.call("pack", *pairs(PACK, (source, "%a_row", "%a_column", panel_a, elements, rows, shape.row_width)))
             function = b.load("ptr", b.at("@tiles", rows, "ptr"), 8)
             c = b.at("%c", b.add(b.mul(i, "%ldc"), j0), kind)
             init = b.select(first, b.at("%init", b.add(b.mul(i, "%ldi"), j0), kind), c, "ptr")
@@ -325,8 +270,8 @@ def _write_compute(module: Module, shape: Shape) -> None:
     in_rows = b.equal("%b_column", 1)
     row = b.both(in_rows, b.equal("%m", 1))
     small = b.both(in_rows, b.less("%m", 17), b.less(b.mul(cells, "%k"), 8193))
-    b.when(dot, lambda: b.call("dot", *given), lambda: _ignore(
-        b.when(row, lambda: b.call("row", *given), lambda: _ignore(
+    b.when(dot, lambda: b.call("dot", *given), lambda: ignore(
+        b.when(row, lambda: b.call("row", *given), lambda: ignore(
             b.when(small, lambda: b.call("small", *given), lambda: b.call("packed", *given))))))
     b.finish()
 
@@ -363,7 +308,7 @@ def _write_block(module: Module, shape: Shape) -> None:
 
     def in_pieces() -> None:
         b.loop(0, "%n", LOCAL_COLUMNS,
-               lambda j: _ignore(b.loop(0, "%m", shape.local_rows, lambda i: piece(i, j))))
+               lambda j: ignore(b.loop(0, "%m", shape.local_rows, lambda i: piece(i, j))))
 
     if number.converts:
         in_pieces()
@@ -378,7 +323,7 @@ def _write_entry(module: Module, shape: Shape, symbol: str) -> None:
     """The kernel: work units are (batch group, column block, row block), row blocks fastest; neighbours are merged."""
     size = shape.number.kind_bytes
     b = Builder(module, symbol, ENTRY, internal=False)
-    work = b.stack((shape.row_width + PACKED_COLUMNS + shape.columns) * shape.depth * size + 64)
+    work = b.stack((shape.row_width + shape.packed_columns + shape.columns) * shape.depth * size + 64)
     local = b.stack(shape.local_rows * LOCAL_COLUMNS * size)
     word = b.words(MATMUL_PARAMETERS)
     starts = {name: b.buffer(word[f"{name}_slot"], word[f"{name}_offset"]) for name in ("a", "b", "c", "bias")}

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from torsh.codegen.llvm.gemm_shape import COMPUTE, Shape, arguments, pairs
 from torsh.codegen.llvm.template_builder import LANE_BYTES, Builder, Module, Operand
@@ -102,11 +103,15 @@ def _store_dot_tile(b: Builder, shape: Shape, rows: int, sums: list[tuple[str, i
         c = b.at("%c", b.mul("%ldc", row), number.kind)
         init = b.at("%init", b.mul("%ldi", row), number.kind)
         if mask is not None:
-            old = b.when("%has_init", lambda at=init: [values.load_masked(b, at, wide, mask)], lambda: ["zeroinitializer"],
+            old = b.when("%has_init", partial(_masked, b, shape, init, wide, mask), lambda: ["zeroinitializer"],
                          [number.vector(wide)])
             values.store_masked(b, number.add(b, vector, old[0], wide), c, wide, mask)
         else:
             _store_scalars(b, shape, vector, wide, c, init)
+
+
+def _masked(b: Builder, shape: Shape, at: str, wide: int, mask: str) -> list[str]:
+    return [shape.values.load_masked(b, at, wide, mask)]
 
 
 def _store_scalars(b: Builder, shape: Shape, vector: str, wide: int, c: str, init: str) -> None:
@@ -148,7 +153,7 @@ def _write_dot(module: Module, shape: Shape) -> None:
             b.loop(0, whole, shape.dot_rows, lambda i: tile(shape.dot_rows, i))
             left_over = b.sub("%m", whole)
             for rows in range(1, shape.dot_rows):
-                b.when(b.equal(left_over, rows), lambda rows=rows: tile(rows, whole))
+                b.when(b.equal(left_over, rows), partial(tile, rows, whole))
 
         b.loop(0, "%n", shape.dot_columns, column)
 

@@ -26,10 +26,12 @@ class Shape:
     rows: int            # rows of a register tile
     vectors: int         # columns of a register tile, in vectors
     depth: int           # k of a packed panel
+    packed_columns: int  # columns of b that are packed at a time, for the second-level cache
     dot_rows: int
     dot_columns: int
     masks: bool          # loads and stores under a mask cost no more than others
     local_rows: int      # rows of a block on the stack
+    paired: bool = False # bfloat16 with an instruction that adds two products: panels hold pairs along k
 
     @property
     def values(self) -> Numeric:
@@ -54,13 +56,17 @@ def shape_for(dtype_name: str, target: Target) -> Shape:
     number = numeric(dtype_name, fused)
     lanes = target.lanes(number.kind_bytes)
     wide_file = arm or target.has_avx512     # 32 vector registers
-    depth = 256 if number.kind_bytes <= 4 else 160
-    local_rows = 112 if number.kind_bytes <= 4 else 56
+    # Panels of b take 200 KiB (small second-level caches) to 400 KiB; all memory of an invocation is on the stack.
+    depth, packed = (192, 512 if wide_file else 256) if number.kind_bytes <= 4 else (128, 384 if wide_file else 192)
+    local_rows = 56 if number.kind_bytes <= 4 else 28
     if not number.is_float:
-        return Shape(number, lanes, 4, 2, depth, 2, 2, target.has_avx512, local_rows)
+        return Shape(number, lanes, 4, 2, depth, packed, 2, 2, target.has_avx512, local_rows)
     rows, vectors = (14, 2) if target.has_avx512 else (8, 3) if arm else (6, 2)
     dot_rows, dot_columns = (4, 6) if wide_file else (3, 4)
-    return Shape(number, lanes, rows, vectors, depth, dot_rows, dot_columns, target.has_avx512, local_rows)
+    # Two products per instruction: up to 1.8 times as fast on AMD (Zen 4), slower than two plain ones on Intel.
+    adds_pairs = target.has_avx512 and "+avx512bf16" in target.features and target.cpu.startswith("znver")
+    paired = dtype_name == "bfloat16" and adds_pairs
+    return Shape(number, lanes, rows, vectors, depth, packed, dot_rows, dot_columns, target.has_avx512, local_rows, paired)
 
 
 def arguments(names: Sequence[str]) -> str:

@@ -197,16 +197,20 @@ def generate_scatter(dtype_name: str, mode: str, target: Target, symbol: str) ->
         indices = b.at(index, _offset(b, outer, index_strides[:4]), "i64")
         source = b.at(src, _offset(b, outer, src_strides[:4]), kind)
 
-        def position(p: str, q: str) -> None:
-            where = b.load("i64", b.at(indices, _offset(b, (p, q), index_strides[4:]), "i64"), 8)
+        def line(p: str) -> None:
+            def position(_: str, indices: str, source: str, to: str) -> list[str]:
+                where = b.load("i64", indices, 8)
+                there = b.at(to, b.mul(where, word["index_step"]), kind)
+                _checked(b, where, word["size"], lambda: _put(b, number, mode, there, source, 0))
+                return [b.at(indices, index_strides[5], "i64"), b.at(source, src_strides[5], kind),
+                        b.at(to, out_strides[5], kind)]
 
-            def put() -> None:
-                there = b.at(to, _offset(b, (where, q), out_strides[4:]), kind)
-                _put(b, number, mode, there, b.at(source, _offset(b, (p, q), src_strides[4:]), kind), 0)
+            b.loop(start, stop, 1, position, [
+                ("ptr", b.at(indices, _offset(b, (p, start), index_strides[4:]), "i64")),
+                ("ptr", b.at(source, _offset(b, (p, start), src_strides[4:]), kind)),
+                ("ptr", b.at(to, _offset(b, (p, start), out_strides[4:]), kind))])
 
-            _checked(b, where, word["size"], put)
-
-        b.loop(0, extents[4], 1, lambda p: b.loop(start, stop, 1, lambda q: position(p, q)) and None)
+        b.loop(0, extents[4], 1, line)
 
     b.loop("%begin", "%end", 1, unit)
     return _done(b)

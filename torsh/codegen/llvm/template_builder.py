@@ -267,6 +267,10 @@ class Builder:
         return final
 
 
+def ignore(_: object) -> None:
+    """Drop the result of a loop or branch, in a lambda that returns nothing."""
+
+
 def mangled(kind: str) -> str:
     """How a type is called in the name of an intrinsic."""
     return {"float": "f32", "double": "f64", "half": "f16", "bfloat": "bf16"}.get(kind, kind)

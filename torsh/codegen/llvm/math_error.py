@@ -1,0 +1,43 @@
+"""The error function and its complement."""
+from __future__ import annotations
+
+from torsh.codegen.llvm import math_tables as tables
+from torsh.codegen.llvm.math_common import clamp, copysign, layout, polynomial, product
+from torsh.codegen.llvm.math_exponential import exp2, exp_scaled
+from torsh.codegen.llvm.writer import Operand, Writer
+
+_CENTRE = 3.75     # of the variable in which exp(x^2) erfc(x) is a polynomial
+
+
+def _erf_small(m: Writer, x: Operand) -> Operand:
+    """erf for |x| <= 1."""
+    return m.fma(polynomial(m, x * x, layout(x).pick(tables.ERF)), x, x)
+
+
+def _erfc_positive(m: Writer, x: Operand) -> Operand:
+    """erfc for x >= 0."""
+    form = layout(x)
+    x = clamp(m, x, 0.0, (10.5, 28.0)[form.number])
+    t = (x - _CENTRE) / (x + _CENTRE)
+    factor = polynomial(m, t, form.pick(tables.ERFC)) / m.fma(x, 2.0, 1.0)
+    square, error = product(m, x, x)
+    return exp_scaled(m, -square, 0, -error) * factor
+
+
+def erf(m: Writer, x: Operand) -> Operand:
+    """Error function."""
+    magnitude = m.abs(x)
+    if x.element == "float":
+        capped = m.select(m.compare("ogt", magnitude, 4.0), 4.0, magnitude)
+        large = 1.0 - exp2(m, polynomial(m, capped, layout(x).pick(tables.ERFC_LOG2)))
+    else:
+        large = 1.0 - _erfc_positive(m, magnitude)
+    return m.select(m.compare("olt", magnitude, 1.0), _erf_small(m, x), copysign(m, large, x))
+
+
+def erfc(m: Writer, x: Operand) -> Operand:
+    """1 - erf(x) without cancellation."""
+    magnitude = m.abs(x)
+    tail = _erfc_positive(m, magnitude)
+    outside = m.select(m.compare("olt", x, 0.0), 2.0 - tail, tail)
+    return m.select(m.compare("olt", magnitude, 0.5), 1.0 - _erf_small(m, x), outside)
