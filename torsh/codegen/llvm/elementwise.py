@@ -169,8 +169,8 @@ def _where(m: Writer, dtype: DType, args: Sequence[Operand]) -> Operand:
 
 
 PRIMITIVES: Final[dict[str, Primitive]] = {
-    "add": _arithmetic("fadd", "add", "or"), "sub": _arithmetic("fsub", "sub", "xor"), "mul": _arithmetic("fmul", "mul", "and"),
-    "div": _arithmetic("fdiv", "fdiv"), "neg": _negate, "abs": _absolute, "sign": _sign,
+    "add": _arithmetic("fadd", "add", "or"), "sub": _arithmetic("fsub", "sub", "xor"),
+    "mul": _arithmetic("fmul", "mul", "and"), "div": _arithmetic("fdiv", "fdiv"), "neg": _negate, "abs": _absolute, "sign": _sign,
     "maximum": extremum(True), "minimum": extremum(False),
     "floor_divide": _divide("floor_divide", division.floor_divide), "fmod": _divide("fmod", division.fmod),
     "trunc_divide": _divide("trunc_divide", _truncated_quotient), "remainder": _divide("remainder", division.remainder),
@@ -180,7 +180,8 @@ PRIMITIVES: Final[dict[str, Primitive]] = {
     "shift_left": _shift(True), "shift_right": _shift(False),
     **{name: _comparison(name) for name in ("eq", "ne", "lt", "le", "gt", "ge")},
     **{name: _function(getattr(math_exponential, name)) for name in (
-        "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "sigmoid")},
+        "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh",
+        "sigmoid")},
     **{name: _function(getattr(math_trigonometric, name)) for name in ("sin", "cos", "tan", "asin", "acos", "atan")},
     "erf": _function(math_error.erf), "erfc": _function(math_error.erfc),
     "sqrt": _intrinsic("sqrt"), "rsqrt": _reciprocal_root, "reciprocal": _reciprocal,
@@ -193,11 +194,11 @@ _FLOAT_ONLY: Final = frozenset((
     "acosh", "atanh", "sigmoid", "sin", "cos", "tan", "asin", "acos", "atan", "erf", "erfc", "sqrt", "rsqrt", "reciprocal"))
 _INTEGER_ONLY: Final = frozenset(("bitwise_not", "bitwise_and", "bitwise_or", "bitwise_xor", "shift_left", "shift_right"))
 _BOOL: Final = frozenset((
-    "add", "mul", "maximum", "minimum", "bitwise_not", "bitwise_and", "bitwise_or", "bitwise_xor", "eq", "ne", "lt", "le", "gt",
-    "ge", "logical_not", "where", "isnan", "isinf", "isfinite", "abs", "sign"))
+    "add", "mul", "maximum", "minimum", "bitwise_not", "bitwise_and", "bitwise_or", "bitwise_xor", "eq", "ne", "lt", "le",
+    "gt", "ge", "logical_not", "where", "isnan", "isinf", "isfinite", "abs", "sign"))
 # What is exact, so that narrow floats need no rounding; comparisons give bool anyway.
-_EXACT: Final = frozenset(("neg", "abs", "sign", "maximum", "minimum", "copysign", "floor", "ceil", "trunc", "round", "where",
-                           "fmod"))
+_EXACT: Final = frozenset(("neg", "abs", "sign", "maximum", "minimum", "copysign", "floor", "ceil", "trunc", "round",
+                           "where", "fmod"))
 
 
 def is_supported(name: str, dtype: DType) -> bool:

@@ -137,7 +137,7 @@ def _long_division(m: Writer, a: Operand, b: Operand) -> Operand:
         r = _reduced(m, r, multiple)
         return m.any(m.compare("oge", r, b)), [r]
 
-    return repeated(m, [m.select(m.compare("oge", a, b), a, a)], step)[0]
+    return repeated(m, [a], step)[0]
 
 
 def _fmod(m: Writer, x: Operand, y: Operand) -> Operand:

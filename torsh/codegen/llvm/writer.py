@@ -184,7 +184,8 @@ class Writer:
         if value.constant is not None:
             return self.constant(value.constant, value.element, lanes)
         vector = f"<{lanes} x {value.element}>"
-        one = self.pure(f"insertelement {vector} poison, {value.element} {value.text}, i64 0", (value,), value.element, lanes)
+        one = self.pure(f"insertelement {vector} poison, {value.element} {value.text}, i64 0", (value,), value.element,
+                        lanes)
         return self.pure(f"shufflevector {vector} {one.text}, {vector} poison, <{lanes} x i32> zeroinitializer", (one,),
                          value.element, lanes)
 
@@ -367,8 +368,8 @@ class Writer:
         outer.lines += scope.lines
         self.do(f"br label %{end}")
         self.place(end)
-        return [self.here(f"phi {new.type} [ {new.text}, %{scope.block} ], [ {old.text}, %{before} ]", new.element, new.lanes)
-                for new, old in zip(results, otherwise, strict=True)]
+        return [self.here(f"phi {new.type} [ {new.text}, %{scope.block} ], [ {old.text}, %{before} ]", new.element,
+                          new.lanes) for new, old in zip(results, otherwise, strict=True)]
 
     def hoisted(self, depth: int, body: Callable[[], Any]) -> Any:
         """Run ``body`` (which may use control flow) in the scope at ``depth``, or the innermost pinned one."""

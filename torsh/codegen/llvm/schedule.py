@@ -1,0 +1,66 @@
+"""How many lanes a kernel's vectors have, and how many vectors its loops work on at once."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from torsh.codegen.llvm.values import REGISTER, WIDTH
+from torsh.compiler.kernel import LoopKernel, Value
+
+# Rough numbers of vector instructions; 1 for what is not listed.
+_COSTS: Final = {
+    "exp": 14, "exp2": 12, "expm1": 18, "log": 24, "log2": 26, "log10": 28, "log1p": 34, "sin": 40, "cos": 40, "tan": 90,
+    "asin": 50, "acos": 50, "atan": 24, "sinh": 26, "cosh": 18, "tanh": 26, "asinh": 100, "acosh": 100, "atanh": 90,
+    "pow": 160, "atan2": 70, "erf": 30, "erfc": 45, "sigmoid": 18, "fmod": 60, "remainder": 60, "floor_divide": 70, "trunc_divide": 6,
+    "philox": 110, "div": 4, "sqrt": 4, "rsqrt": 8, "reciprocal": 4, "index_load": 12}
+_MAXIMUM_LANES: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """lanes of a vector; vectors at once along a grid axis, in a stage with reductions, in a stage with stores only."""
+
+    lanes: int
+    mask_bits: int          # width of the integers that masks are computed with
+    grid_unroll: int
+    reduce_unroll: int
+    store_unroll: int
+
+
+def schedule(kernel: LoopKernel, register_bytes: int) -> Schedule:
+    """Choose by the element size of most of the work, and by the amount of work."""
+    work = {1: 0, 2: 0, 4: 0, 8: 0}
+    for value in kernel.values:
+        work[_width(kernel, value)] += _cost(value)
+    size = _main_width(work)
+    if size < 4 and any(v.op == "reduce" and str(v.attr).startswith("arg") for v in kernel.values):
+        size = 4                # positions are int64
+    lanes = min(max(register_bytes // size, 1), _MAXIMUM_LANES)
+    total = sum(cost * max(1, width // size) for width, cost in work.items())
+    light = 2 if total <= 24 else 1
+    heavy = 4 if total <= 60 else 2 if total <= 150 else 1
+    loops = any(stage.loop for stage in kernel.stages)
+    return Schedule(lanes, max(8, min(64, 8 * register_bytes // lanes)), heavy if loops else light, heavy, light)
+
+
+def _width(kernel: LoopKernel, value: Value) -> int:
+    """Bytes of a lane of the registers that a value is computed in."""
+    operand = kernel.values[value.args[-1]] if value.op in ("store", "reduce") and value.args else value
+    return WIDTH[REGISTER[operand.dtype.name]]
+
+
+def _cost(value: Value) -> int:
+    if value.op in ("constant", "scalar", "iota"):
+        return 0
+    return _COSTS.get(value.op, 1) if value.op != "cast" else 1
+
+
+def _main_width(work: dict[int, int]) -> int:
+    """The widest size that at least a third of the work, together with wider ones, is done in."""
+    total = sum(work.values())
+    seen = 0
+    for width in (8, 4, 2):
+        seen += work[width]
+        if seen * 3 >= total and seen:
+            return width
+    return 1
