@@ -13,7 +13,18 @@ import numpy as np
 
 from tests.codegen.template_harness import StandInTarget, host_targets
 from torsh.codegen.llvm import generate
-from torsh.compiler.kernel import ONE, STRIDED, ZERO, Access, BufferRef, LoopKernel, Stage, Value, grid_units, loop_parameters
+from torsh.compiler.kernel import (
+    ONE,
+    STRIDED,
+    ZERO,
+    Access,
+    BufferRef,
+    LoopKernel,
+    Stage,
+    Value,
+    grid_units,
+    loop_parameters,
+)
 from torsh.core.dtype import DType, bool_, float64, from_numpy_dtype, int64
 
 llvm.initialize_all_targets()
@@ -130,7 +141,8 @@ def element_strides(array: np.ndarray) -> tuple[int, ...]:
     return tuple(0 if n == 1 else s // array.itemsize for n, s in zip(array.shape, array.strides, strict=True))
 
 
-def elementwise(op: str, result: DType, *arrays: np.ndarray, attr: Any = None, target: StandInTarget = TARGETS[0]) -> np.ndarray:
+def elementwise(op: str, result: DType, *arrays: np.ndarray, attr: Any = None,
+                target: StandInTarget = TARGETS[0]) -> np.ndarray:
     """One primitive on contiguous arrays of one shape."""
     flat = [a.reshape(-1) for a in arrays]
     out = np.empty(flat[0].shape, result.numpy)

@@ -17,6 +17,7 @@ from torsh.core.promotion import SCALAR_TYPE_NAMES
 from torsh.ops.common import add, apply, cast, div, mul, pow, reduce_sum, reshape, square, sub, sum_to, unary
 from torsh.ops.define import Array, convert, wide
 from torsh.ops.expr import Expr, Op, Shape, emit
+from torsh.ops.windows import window_sum
 
 Axes = tuple[int, ...]
 
@@ -303,7 +304,6 @@ def batch_norm_inference_expr(x: Expr, mean: Expr, variance: Expr, weight: Expr 
 
 def local_response_norm_expr(x: Expr, size: int, alpha: float, beta: float, k: float) -> Expr:
     """Divided by ``(k + alpha * mean of the squares of neighbouring channels) ** beta``."""
-    from torsh.ops.pooling import window_sum
     squares = square(x)
     rest = prod(x.shape[2:])
     lines = reshape(squares, (x.shape[0], x.shape[1], rest))

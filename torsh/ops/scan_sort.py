@@ -1,152 +1,200 @@
-"""Cumulative functions and orders."""
+"""Cumulative functions along a dimension, and the positions that sort one."""
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Callable
+from typing import Any, Final
 
 import numpy as np
 
-from torsh.ops.common import add, conj, div, exp, mul, slice_dim, sub, unary
-from torsh.ops.expr import HOST, OPAQUE, Expr, Op, emit1, emit2
+from torsh.core.dtype import DType, from_numpy_dtype, int64
+from torsh.core.errors import DTypeError, ShapeMismatchError
+from torsh.core.promotion import SCALAR_TYPE_NAMES, not_implemented
+from torsh.ops.common import (
+    apply,
+    both,
+    cast,
+    chain,
+    conj,
+    div,
+    eq,
+    exp,
+    gt,
+    log,
+    lt,
+    neg,
+    sub,
+    where,
+    zeros_like,
+)
+from torsh.ops.define import Array, convert, is_half, wide
+from torsh.ops.expr import HOST, OPAQUE, Expr, Op, Shape, emit1
 
 
-def reversed_along(e: Expr, dim: int) -> Expr:
-    """The entries of a dimension in reverse order."""
-    n = e.shape[dim]
-    return slice_dim(e, dim, n - 1, n, -1) if n else e
+def _same_infer(name: str, categories: str) -> Callable[..., tuple[Shape, DType]]:
+    def infer(attr: int, a: Expr) -> tuple[Shape, DType]:
+        if "bifc"[a.dtype.category] not in categories:
+            raise not_implemented(name, a.dtype)
+        return a.shape, a.dtype
+    return infer
 
 
-def reverse_cumsum(e: Expr, dim: int) -> Expr:
-    """Sums from each entry to the end."""
-    return reversed_along(emit1(CUMSUM, reversed_along(e, dim), dim), dim)
+def _accumulator(dtype: DType) -> Any:
+    """The NumPy dtype that a cumulative sum is carried in."""
+    return {"float16": np.float32, "bfloat16": np.float32, "float32": np.float64}.get(dtype.name, dtype.numpy)
 
 
-def _same(attr: Any, e: Expr) -> Any:
-    return e.shape, e.dtype
-
-
-def _wide(function: Any) -> Any:
-    def reference(attr: Any, x: Any) -> Any:
-        if x.dtype.itemsize == 2 and x.dtype.kind not in "iu":
-            return function(x.astype(np.float32), axis=attr).astype(x.dtype)
-        return function(x, axis=attr, dtype=x.dtype)
+def _scan_reference(function: Any) -> Callable[..., Array]:
+    def reference(attr: int, a: Any) -> Array:
+        array = np.asarray(a)
+        if not array.ndim:
+            return array
+        dtype = from_numpy_dtype(array.dtype)
+        with np.errstate(all="ignore"):
+            return convert(function(array.astype(_accumulator(dtype)), attr, dtype=_accumulator(dtype)), dtype)
     return reference
 
 
-CUMSUM = Op("cumsum", _same, _wide(np.cumsum), kind=OPAQUE, gradient=lambda e, g: (reverse_cumsum(g, e.attr),))
+def reverse(e: Expr, dim: int) -> Expr:
+    """A dimension in opposite order."""
+    spec = tuple([(max(n - 1, 0), n, -1) if axis == dim else (0, n, 1) for axis, n in enumerate(e.shape)])
+    return apply("slice", e, attr=spec) if e.shape else e
+
+
+def cumsum(e: Expr, dim: int) -> Expr:
+    """Running sums along a dimension."""
+    return emit1(CUMSUM, e, dim)
+
+
+def sums_to_end(e: Expr, dim: int) -> Expr:
+    """For every position, the sum of it and all after it."""
+    return reverse(cumsum(reverse(e, dim), dim), dim)
 
 
 def _cumprod_gradient(e: Expr, g: Expr) -> tuple[Expr | None, ...]:
-    return (emit2(CUMPROD_BACKWARD, g, e.args[0], e.attr),)
+    # Before a row's first zero: d/dx_k = (sum of g_j * out_j for j >= k) / x_k. At the first zero: the same sum over the
+    # products without it. Behind it every product contains that zero.
+    x = e.args[0]
+    dim: int = e.attr  # type: ignore[assignment]
+    zero = eq(x, 0)
+    first = both(zero, eq(cumsum(cast(zero, int64), dim), 1))
+    plain = div(sums_to_end(chain(g, e), dim), conj(where(zero, 1, x)))
+    without = emit1(CUMPROD, where(first, 1, x), dim)
+    return (where(first, sums_to_end(chain(g, without), dim), where(zero, zeros_like(plain), plain)),)
 
 
-CUMPROD = Op("cumprod", _same, _wide(np.cumprod), kind=OPAQUE, gradient=_cumprod_gradient)
+# attr: dimension. float32 is carried in float64, halves in float32.
+CUMSUM: Final[Op] = Op("cumsum", _same_infer("cumsum", "bifc"), _scan_reference(np.cumsum), kind=OPAQUE,
+                       gradient=lambda e, g: (sums_to_end(g, e.attr) if e.shape else g,))  # type: ignore[arg-type]
+CUMPROD: Final[Op] = Op("cumprod", _same_infer("cumprod", "bifc"), _scan_reference(np.cumprod), kind=OPAQUE,
+                        gradient=lambda e, g: _cumprod_gradient(e, g) if e.shape else (g,))
 
 
-def _cumprod_backward(attr: Any, g: Any, x: Any) -> Any:
-    """d x_i = sum over k >= i of g_k times the product of x_j, j <= k, j != i: exact with zeros."""
-    x, g = np.moveaxis(x, attr, 0), np.moveaxis(g, attr, 0)
-    out = np.zeros_like(x)
-    for i in range(len(x)):
-        others = np.conj(x).copy()
-        others[i] = 1
-        out[i] = (g * np.cumprod(others, 0))[i:].sum(0)
-    return np.moveaxis(out, 0, attr)
+# ---- running extremes --------------------------------------------------------------------------------------------------
 
-
-def _cumprod_backward_gradient(e: Expr, g: Expr) -> tuple[Expr | None, ...]:
-    """Second order, where no entry is zero: through the quotient form."""
-    gy, x = e.args
-    from torsh.ops.expr import no_grad_recording  # noqa: F401
-    y = emit1(CUMPROD, x, e.attr)
-    ratio = div(g, x)
-    d_gy = mul(y, emit1(CUMSUM, ratio, e.attr)) if gy.requires_grad else None
-    if not x.requires_grad:
-        return d_gy, None
-    running = emit1(CUMSUM, ratio, e.attr)
-    weighted = mul(mul(gy, y), running)
-    first = div(reverse_cumsum(weighted, e.attr), x)
-    second = div(mul(ratio, reverse_cumsum(mul(gy, y), e.attr)), x)
-    return d_gy, sub(first, second)
-
-
-CUMPROD_BACKWARD = Op("cumprod_backward", lambda attr, g, x: (x.shape, x.dtype), _cumprod_backward, kind=HOST,
-                      gradient=_cumprod_backward_gradient)
-
-
-def _running_index(keep: Any) -> Any:
-    def reference(attr: Any, x: Any) -> Any:
-        x = np.moveaxis(x.astype(np.float32) if x.dtype.itemsize == 2 and x.dtype.kind not in "iu" else x, attr, 0)
-        out = np.zeros(x.shape, np.int64)
-        if len(x):
-            best, at = np.array(x[0]), np.zeros(x.shape[1:], np.int64)
-            for i in range(1, len(x)):
-                with np.errstate(invalid="ignore"):
-                    better = keep(x[i], best) | (np.isnan(x[i]) if x.dtype.kind == "f" else False)
-                best, at = np.where(better, x[i], best), np.where(better, i, at)
-                out[i] = at
-        return np.ascontiguousarray(np.moveaxis(out, 0, attr))
+def _running_position(largest: bool) -> Callable[..., Array]:
+    def reference(attr: int, a: Any) -> Array:
+        array = np.asarray(a)
+        if not array.ndim or not array.size:
+            return np.zeros(array.shape, np.int64)
+        dtype = from_numpy_dtype(array.dtype)
+        rows = np.moveaxis(convert(array, wide(dtype)), attr, -1)
+        running = (np.maximum if largest else np.minimum).accumulate(rows, axis=-1)
+        # The position of the last element that equals the running extreme (a NaN, once there is one).
+        hit = (rows == running) | (np.isnan(rows) if rows.dtype.kind == "f" else False)
+        places = np.where(hit, np.arange(rows.shape[-1]), 0)
+        return np.ascontiguousarray(np.moveaxis(np.maximum.accumulate(places, axis=-1), -1, attr)).astype(np.int64)
     return reference
 
 
-def _index_like(attr: Any, e: Expr) -> Any:
-    from torsh.core.dtype import int64
-    return e.shape, int64
+def _position_infer(name: str) -> Callable[..., tuple[Shape, DType]]:
+    def infer(attr: Any, a: Expr) -> tuple[Shape, DType]:
+        if a.dtype.is_complex:
+            raise not_implemented(name, a.dtype)
+        return a.shape, int64
+    return infer
 
 
-CUMMAX_INDEX = Op("cummax_index", _index_like, _running_index(np.greater_equal), kind=HOST)
-CUMMIN_INDEX = Op("cummin_index", _index_like, _running_index(np.less_equal), kind=HOST)
+# attr: dimension: the position of the running maximum (minimum), the last of equal ones
+CUMMAX_INDEX: Final[Op] = Op("cummax_index", _position_infer("cummax"), _running_position(True), kind=HOST)
+CUMMIN_INDEX: Final[Op] = Op("cummin_index", _position_infer("cummin"), _running_position(False), kind=HOST)
 
 
-def _logcumsumexp(attr: Any, x: Any) -> Any:
-    wide = x.astype(np.float32) if x.dtype.itemsize == 2 else x
-    return np.logaddexp.accumulate(wide, axis=attr).astype(x.dtype)
+# ---- logcumsumexp ------------------------------------------------------------------------------------------------------
+
+def _log_scan_reference(attr: int, a: Any) -> Array:
+    array = np.asarray(a)
+    if not array.ndim:
+        return array
+    dtype = from_numpy_dtype(array.dtype)
+    with np.errstate(all="ignore"):
+        return convert(np.logaddexp.accumulate(convert(array, wide(dtype)), axis=attr), dtype)
 
 
-def _logcumsumexp_gradient(e: Expr, g: Expr) -> tuple[Expr | None, ...]:
-    """d x_i = exp(x_i) * sum over k >= i of g_k exp(-y_k), split by sign so that it stays in logarithms."""
+def _log_scan_infer(attr: int, a: Expr) -> tuple[Shape, DType]:
+    if not a.dtype.is_floating_point:
+        raise DTypeError(f"\"logcumsumexp_out_cpu\" not implemented for '{SCALAR_TYPE_NAMES[a.dtype.name]}'")
+    return a.shape, a.dtype
+
+
+def _log_scan_gradient(e: Expr, g: Expr) -> tuple[Expr | None, ...]:
+    # Positive and negative gradients apart, as logarithms: sum of g_j * exp(x_k - out_j) for j >= k.
     x = e.args[0]
-    parts = []
-    for sign in (1.0, -1.0):
-        size = unary("log", unary("relu", mul(g, sign)))
-        parts.append(exp(add(reversed_along(emit1(LOGCUMSUMEXP, reversed_along(sub(size, e), e.attr), e.attr), e.attr), x)))
-    return (sub(parts[0], parts[1]),)
+    dim: int = e.attr  # type: ignore[assignment]
+
+    def side(condition: Expr, magnitude: Expr) -> Expr:
+        logs = where(condition, log(where(condition, magnitude, 1)), -math.inf)
+        total = reverse(emit1(LOGCUMSUMEXP, reverse(sub(logs, e), dim), dim), dim)
+        return exp(apply("add", total, x))
+    return (sub(side(gt(g, 0), g), side(lt(g, 0), neg(g))),)
 
 
-LOGCUMSUMEXP = Op("logcumsumexp", _same, _logcumsumexp, kind=HOST, gradient=_logcumsumexp_gradient)
+# attr: dimension
+LOGCUMSUMEXP: Final[Op] = Op("logcumsumexp", _log_scan_infer, _log_scan_reference, gradient=_log_scan_gradient, kind=HOST)
 
 
-# ---- orders ------------------------------------------------------------------------------------------------------------
+# ---- sorting -----------------------------------------------------------------------------------------------------------
 
-def sort_keys(x: Any) -> Any:
-    """An array that NumPy sorts as PyTorch sorts ``x`` (NaN last)."""
-    return x.astype(np.float32) if x.dtype.itemsize == 2 and x.dtype.kind not in "iu" else x
-
-
-def _argsort(attr: Any, x: Any) -> Any:
-    dim, descending, _ = attr
-    keys = sort_keys(x)
+def sorting_positions(array: Array, axis: int, descending: bool) -> Array:
+    """Stable positions that sort an axis; NaN counts as the largest."""
+    if is_half(from_numpy_dtype(array.dtype)):
+        array = array.astype(np.float32)
     if not descending:
-        return np.argsort(keys, axis=dim, kind="stable")
-    # Stable from the largest down: sort the reversed entries, then reverse the order.
-    n = x.shape[dim]
-    order = np.flip(np.argsort(np.flip(keys, dim), axis=dim, kind="stable"), dim)
-    return np.ascontiguousarray(n - 1 - order)
+        return np.argsort(array, axis, kind="stable")
+    n = array.shape[axis]
+    return np.flip(n - 1 - np.argsort(np.flip(array, axis), axis, kind="stable"), axis)
 
 
-ARGSORT = Op("argsort", _index_like, _argsort, kind=HOST)
+def _argsort_reference(attr: tuple[int, bool, bool], a: Any) -> Array:
+    array = np.asarray(a)
+    if not array.ndim:
+        return np.zeros((), np.int64)
+    return np.ascontiguousarray(sorting_positions(array, attr[0], attr[1])).astype(np.int64)
 
 
-def _topk(attr: Any, x: Any) -> Any:
+# attr: (dimension, descending, stable); always stable
+ARGSORT: Final[Op] = Op("argsort", _position_infer("sort"), _argsort_reference, kind=HOST)
+
+
+def _topk_infer(attr: tuple[int, int, bool, bool], a: Expr) -> tuple[Shape, DType]:
+    k, dim = attr[:2]
+    if a.dtype.is_complex:
+        raise not_implemented("topk", a.dtype)
+    if not a.shape:
+        return (), int64
+    if not 0 <= k <= a.shape[dim]:
+        raise ShapeMismatchError(f"selected index k out of range: topk of {k} along dimension {dim} of shape {list(a.shape)}")
+    return (*a.shape[:dim], k, *a.shape[dim + 1:]), int64
+
+
+def _topk_reference(attr: tuple[int, int, bool, bool], a: Any) -> Array:
     k, dim, largest, _ = attr
-    order = _argsort((dim, largest, True), x)
-    return np.ascontiguousarray(np.take(order, np.arange(k), dim))
+    array = np.asarray(a)
+    if not array.ndim:
+        return np.zeros((), np.int64)
+    order = sorting_positions(array, dim, largest)
+    return np.ascontiguousarray(np.take(order, np.arange(k), dim)).astype(np.int64)
 
 
-def _topk_infer(attr: Any, e: Expr) -> Any:
-    from torsh.core.dtype import int64
-    k, dim, *_ = attr
-    return (*e.shape[:dim], k, *e.shape[dim + 1:]), int64
-
-
-TOPK = Op("topk_indices", _topk_infer, _topk, kind=HOST)
-__all__ = ["conj"]
+# attr: (k, dimension, largest, sorted); always sorted
+TOPK_INDICES: Final[Op] = Op("topk_indices", _topk_infer, _topk_reference, kind=HOST)

@@ -517,3 +517,8 @@ OPERATORS: Final[dict[str, Callable[..., Any]]] = {
     "__ilshift__": _in_place_operator("bitwise_left_shift"), "__irshift__": _in_place_operator("bitwise_right_shift"),
 }
 METHODS.update(OPERATORS)
+
+
+def typed_number(value: Any, dtype: DType) -> Any:
+    """A Python number in the kind of a dtype."""
+    return (bool, int, float, complex)[dtype.category](value)

@@ -836,3 +836,28 @@ def cartesian_prod(*tensors: Tensor) -> Tensor:
 for _name in ("t", "transpose", "squeeze", "unsqueeze", "swapaxes", "swapdims"):
     _in_place_view(_name)
 __all__ = ["InvalidArgumentError", "sizes", "reshape", "cat", "stack", "expand", "sliced", "view_of"]
+
+
+@function("repeat_interleave", out=False)
+def repeat_interleave(input: Tensor, repeats: Any = None, dim: int | None = None, *, output_size: int | None = None) -> Tensor:
+    """Each entry of a dimension (or of the flattened tensor) repeated, a number of times for all or for each."""
+    import numpy as np
+
+    from torsh.core.dtype import int64
+    from torsh.tensor.tensor import from_array
+    if repeats is None:
+        counts = input._ndarray()
+        return from_array(np.repeat(np.arange(len(counts)), counts).astype(np.int64), int64)
+    x = reshape(input, -1) if dim is None else input
+    d = 0 if dim is None else normalise_dim(dim, max(input.ndim, 1))
+    if not x.ndim:
+        x = reshape(x, 1)
+    n = x._expr.shape[d]
+    times = np.asarray(repeats.tolist() if isinstance(repeats, Handle) else repeats)  # type: ignore[attr-defined]
+    if (times < 0).any():
+        raise ShapeMismatchError("repeats can not be negative")
+    if times.ndim == 1 and len(times) not in (1, n):
+        raise ShapeMismatchError("repeats must have the same size as input along dim, but got repeats.size(0) = "
+                                 f"{len(times)} and input.size({d}) = {n}")
+    spots = np.repeat(np.arange(n), times if times.ndim == 0 or len(times) == n else int(times[0]))
+    return NAMESPACES[""]["index_select"](x, d, from_array(spots.astype(np.int64), int64))  # type: ignore[no-any-return]

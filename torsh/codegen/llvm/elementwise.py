@@ -170,7 +170,8 @@ def _where(m: Writer, dtype: DType, args: Sequence[Operand]) -> Operand:
 
 PRIMITIVES: Final[dict[str, Primitive]] = {
     "add": _arithmetic("fadd", "add", "or"), "sub": _arithmetic("fsub", "sub", "xor"),
-    "mul": _arithmetic("fmul", "mul", "and"), "div": _arithmetic("fdiv", "fdiv"), "neg": _negate, "abs": _absolute, "sign": _sign,
+    "mul": _arithmetic("fmul", "mul", "and"), "div": _arithmetic("fdiv", "fdiv"),
+    "neg": _negate, "abs": _absolute, "sign": _sign,
     "maximum": extremum(True), "minimum": extremum(False),
     "floor_divide": _divide("floor_divide", division.floor_divide), "fmod": _divide("fmod", division.fmod),
     "trunc_divide": _divide("trunc_divide", _truncated_quotient), "remainder": _divide("remainder", division.remainder),

@@ -149,12 +149,12 @@ class LoopEmitter:
 
     def _points(self, groups: list[LaneGroup]) -> None:
         """All stages, for groups of neighbouring grid points (a scalar "group" if the vectors run along an inner axis)."""
-        for stage in self.kernel.stages:
+        for stage, unroll in zip(self.kernel.stages, self.plan.inner_unroll, strict=True):
             if not stage.loop:
                 for group in groups:
                     self._body(stage, group, group.values)
             elif self.kernel.vector == "inner":
-                self._inner_vectors(stage, groups[0])
+                self._inner_vectors(stage, groups[0], unroll)
             else:
                 self._inner_loops(stage, groups)
 
@@ -184,10 +184,9 @@ class LoopEmitter:
             for (position, reduction), accumulator in zip(reductions.items(), accumulators, strict=True):
                 group.values[position] = reduction.result(accumulator)
 
-    def _inner_vectors(self, stage: Stage, point: LaneGroup) -> None:
+    def _inner_vectors(self, stage: Stage, point: LaneGroup, unroll: int) -> None:
         """The inner axes as loops, the last one in vectors; several accumulators hide the latency of a reduction."""
         m, reductions = self.m, self._reductions(stage)
-        unroll = self.plan.reduce_unroll if reductions else self.plan.store_unroll
         start = [[r.initial(self.plan.lanes) for r in reductions.values()] for _ in range(unroll)]
 
         def vectors(groups: list[LaneGroup], flat: list[Operand]) -> list[Operand]:

@@ -9,9 +9,9 @@ from torsh.codegen.llvm.writer import Operand, Writer
 _CENTRE = 3.75     # of the variable in which exp(x^2) erfc(x) is a polynomial
 
 
-def _erf_small(m: Writer, x: Operand) -> Operand:
-    """erf for |x| <= 1."""
-    return m.fma(polynomial(m, x * x, layout(x).pick(tables.ERF)), x, x)
+def _erf_ratio(m: Writer, x: Operand) -> Operand:
+    """erf(x) / x - 1 for |x| <= 1."""
+    return polynomial(m, x * x, layout(x).pick(tables.ERF))
 
 
 def _erfc_positive(m: Writer, x: Operand) -> Operand:
@@ -32,7 +32,7 @@ def erf(m: Writer, x: Operand) -> Operand:
         large = 1.0 - exp2(m, polynomial(m, capped, layout(x).pick(tables.ERFC_LOG2)))
     else:
         large = 1.0 - _erfc_positive(m, magnitude)
-    return m.select(m.compare("olt", magnitude, 1.0), _erf_small(m, x), copysign(m, large, x))
+    return m.select(m.compare("olt", magnitude, 1.0), m.fma(_erf_ratio(m, x), x, x), copysign(m, large, x))
 
 
 def erfc(m: Writer, x: Operand) -> Operand:
@@ -40,4 +40,5 @@ def erfc(m: Writer, x: Operand) -> Operand:
     magnitude = m.abs(x)
     tail = _erfc_positive(m, magnitude)
     outside = m.select(m.compare("olt", x, 0.0), 2.0 - tail, tail)
-    return m.select(m.compare("olt", magnitude, 0.5), 1.0 - _erf_small(m, x), outside)
+    inside = m.fma(-x, _erf_ratio(m, x), 1.0 - x)        # one rounding: 1 - x is exact where the result is small
+    return m.select(m.compare("olt", magnitude, 1.0), inside, outside)

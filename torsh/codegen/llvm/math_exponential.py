@@ -76,9 +76,9 @@ def tanh(m: Writer, x: Operand) -> Operand:
         e = expm1(m, magnitude * -2.0)
         return copysign(m, -e / (e + 2.0), x)
     z = x * x
-    small = m.fma(polynomial(m, z, layout(x).pick(tables.TANH)) * z, x, x)
-    large = copysign(m, 1.0 - 2.0 / (exp(m, magnitude + magnitude) + 1.0), x)
-    return m.select(m.compare("olt", magnitude, 0.625), small, large)
+    small = m.fma(polynomial(m, z, layout(x).pick(tables.TANH)) * z, magnitude, magnitude)
+    large = 1.0 - 2.0 / (exp(m, magnitude + magnitude) + 1.0)
+    return copysign(m, m.select(m.compare("olt", magnitude, 0.625), small, large), x)
 
 
 def sinh(m: Writer, x: Operand) -> Operand:
@@ -189,7 +189,8 @@ def _asinh(m: Writer, x: Operand) -> Operand:
 def _acosh(m: Writer, x: Operand) -> Operand:
     t = x - 1.0
     small = log1p(m, t + m.intrinsic("sqrt", m.fma(t, t, t + t)))
-    return m.select(m.compare("ogt", x, _LARGE), log(m, x) + _LN2, small)
+    result = m.select(m.compare("ogt", x, _LARGE), log(m, x) + _LN2, small)
+    return m.select(m.compare("olt", x, 1.0), NAN, result)
 
 
 def _atanh(m: Writer, x: Operand) -> Operand:

@@ -146,7 +146,7 @@ def sin(m: Writer, x: Operand) -> Operand:
 def cos(m: Writer, x: Operand) -> Operand:
     """Cosine."""
     sine, cosine, quadrant = _sin_cos(m, x)
-    return _turned(m, cosine, sine, quadrant + 1)
+    return _turned(m, sine, cosine, quadrant + 1)
 
 
 def _tan(m: Writer, x: Operand) -> Operand:

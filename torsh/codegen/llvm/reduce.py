@@ -99,7 +99,7 @@ class Reduction:
         """The lanes of an accumulator folded into scalars."""
         parts = list(accumulator)
         while parts[0].lanes:
-            parts = self.merge([self.m.half(v, False) for v in parts], [self.m.half(v, True) for v in parts])
+            parts = self.merge([self.m.part(v, False) for v in parts], [self.m.part(v, True) for v in parts])
         return parts
 
     def result(self, accumulator: Sequence[Operand]) -> Operand:

@@ -1,6 +1,7 @@
 """How many lanes a kernel's vectors have, and how many vectors its loops work on at once."""
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,36 +12,52 @@ from torsh.compiler.kernel import LoopKernel, Value
 _COSTS: Final = {
     "exp": 14, "exp2": 12, "expm1": 18, "log": 24, "log2": 26, "log10": 28, "log1p": 34, "sin": 40, "cos": 40, "tan": 90,
     "asin": 50, "acos": 50, "atan": 24, "sinh": 26, "cosh": 18, "tanh": 26, "asinh": 100, "acosh": 100, "atanh": 90,
-    "pow": 160, "atan2": 70, "erf": 30, "erfc": 45, "sigmoid": 18, "fmod": 60, "remainder": 60, "floor_divide": 70, "trunc_divide": 6,
-    "philox": 110, "div": 4, "sqrt": 4, "rsqrt": 8, "reciprocal": 4, "index_load": 12}
+    "pow": 160, "atan2": 70, "erf": 30, "erfc": 45, "sigmoid": 18, "fmod": 60, "remainder": 60, "floor_divide": 70,
+    "trunc_divide": 6, "philox": 110, "div": 4, "sqrt": 4, "rsqrt": 8, "reciprocal": 4, "index_load": 12}
 _MAXIMUM_LANES: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """lanes of a vector; vectors at once along a grid axis, in a stage with reductions, in a stage with stores only."""
+    """How many lanes a vector has and how many vectors are worked on at once: along a grid axis (``grid_unroll``), along
+    an inner axis by stage (``inner_unroll``). ``mask_bits``: width of the integers that masks are computed with."""
 
     lanes: int
-    mask_bits: int          # width of the integers that masks are computed with
+    mask_bits: int
     grid_unroll: int
-    reduce_unroll: int
-    store_unroll: int
+    inner_unroll: tuple[int, ...]
 
 
 def schedule(kernel: LoopKernel, register_bytes: int) -> Schedule:
     """Choose by the element size of most of the work, and by the amount of work."""
-    work = {1: 0, 2: 0, 4: 0, 8: 0}
-    for value in kernel.values:
-        work[_width(kernel, value)] += _cost(value)
-    size = _main_width(work)
+    size = _main_width(_work(kernel, range(len(kernel.values))))
     if size < 4 and any(v.op == "reduce" and str(v.attr).startswith("arg") for v in kernel.values):
         size = 4                # positions are int64
     lanes = min(max(register_bytes // size, 1), _MAXIMUM_LANES)
-    total = sum(cost * max(1, width // size) for width, cost in work.items())
-    light = 2 if total <= 24 else 1
-    heavy = 4 if total <= 60 else 2 if total <= 150 else 1
-    loops = any(stage.loop for stage in kernel.stages)
-    return Schedule(lanes, max(8, min(64, 8 * register_bytes // lanes)), heavy if loops else light, heavy, light)
+    by_stage = [sum(cost * max(1, width // size) for width, cost in _work(kernel, stage.body).items())
+                for stage in kernel.stages]
+    inner = tuple(_unroll(kernel, stage.body, work) for stage, work in zip(kernel.stages, by_stage, strict=True))
+    total = sum(by_stage)
+    along_grid = 2 if total <= 24 else 1
+    if any(stage.loop for stage in kernel.stages):
+        along_grid = 4 if total <= 40 else 2 if total <= 120 else 1
+    return Schedule(lanes, max(8, min(64, 8 * register_bytes // lanes)), along_grid, inner)
+
+
+def _unroll(kernel: LoopKernel, body: tuple[int, ...], work: int) -> int:
+    """Vectors at once in a stage: enough accumulators to hide the latency of a reduction where little else does."""
+    if any(kernel.values[p].op == "reduce" for p in body):
+        return 4 if work <= 12 else 2 if work <= 60 else 1
+    return 2 if work <= 24 else 1
+
+
+def _work(kernel: LoopKernel, positions: Iterable[int]) -> dict[int, int]:
+    """Vector instructions by the width of what they work on."""
+    work = {1: 0, 2: 0, 4: 0, 8: 0}
+    for position in positions:
+        value = kernel.values[position]
+        work[_width(kernel, value)] += _cost(value)
+    return work
 
 
 def _width(kernel: LoopKernel, value: Value) -> int:
@@ -52,7 +69,7 @@ def _width(kernel: LoopKernel, value: Value) -> int:
 def _cost(value: Value) -> int:
     if value.op in ("constant", "scalar", "iota"):
         return 0
-    return _COSTS.get(value.op, 1) if value.op != "cast" else 1
+    return _COSTS.get(value.op, 1)
 
 
 def _main_width(work: dict[int, int]) -> int:

@@ -275,7 +275,7 @@ class Writer:
         """One lane of a vector."""
         return self.pure(f"extractelement {vector.type} {vector.text}, i64 {lane}", (vector,), vector.element, 0)
 
-    def half(self, vector: Operand, upper: bool) -> Operand:
+    def part(self, vector: Operand, upper: bool) -> Operand:
         """The lower or upper half of a vector."""
         lanes = vector.lanes // 2
         picks = ", ".join(f"i32 {k + lanes * upper}" for k in range(lanes))
@@ -292,9 +292,8 @@ class Writer:
             index = self.constant(index, "i64")
         if index.constant == 0:
             return pointer
-        lanes = index.lanes
-        return self.pure(f"getelementptr {element}, ptr {pointer.text}, {index.type} {index.text}", (pointer, index), "ptr",
-                         lanes)
+        return self.pure(f"getelementptr {element}, {pointer.type} {pointer.text}, {index.type} {index.text}",
+                         (pointer, index), "ptr", max(pointer.lanes, index.lanes))
 
     def word(self, pointer: Operand, element: str = "i64") -> Operand:
         """The word of 8 bytes at an address that nobody writes to."""

@@ -1,0 +1,122 @@
+"""Convolutions and normalisations against PyTorch."""
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch_gradients import compare, normal  # noqa: E402
+
+from torsh.core.errors import ShapeMismatchError  # noqa: E402
+from torsh.ops import normalization as n  # noqa: E402
+from torsh.ops.convolution import convolution_expr  # noqa: E402
+from torsh.ops.expr import Expr  # noqa: E402
+from torsh.ops.windows import fold_expr, unfold_expr  # noqa: E402
+
+F = torch.nn.functional
+# input, weight, stride, padding, dilation, groups
+PLAIN: list[tuple[Any, ...]] = [
+    ((2, 3, 8, 9), (4, 3, 3, 3), (1, 1), (0, 0), (1, 1), 1), ((2, 3, 8, 9), (4, 3, 3, 2), (2, 1), (1, 2), (1, 2), 1),
+    ((2, 4, 7, 7), (6, 2, 3, 3), (2, 2), (1, 1), (1, 1), 2), ((2, 4, 7, 7), (4, 1, 3, 3), (1, 1), (1, 1), (1, 1), 4),
+    ((2, 4, 7, 7), (8, 1, 3, 3), (2, 2), (1, 1), (2, 2), 4), ((2, 3, 6, 6), (5, 3, 1, 1), (1, 1), (0, 0), (1, 1), 1),
+    ((2, 3, 6, 6), (5, 3, 1, 1), (2, 2), (0, 0), (1, 1), 1), ((3, 8, 9), (4, 3, 3, 3), (1, 1), "same", (1, 1), 1),
+    ((1, 3, 8, 9), (4, 3, 4, 3), (1, 1), "same", (1, 1), 1), ((2, 3, 10), (4, 3, 3), (2,), (1,), (1,), 1),
+    ((2, 2, 5, 6, 7), (3, 2, 3, 2, 3), (1, 2, 1), (1, 0, 1), (1, 1, 2), 1), ((3, 20, 12, 12), (2, 20, 5, 5), (1, 1), "valid",
+                                                                           (1, 1), 1),
+    ((0, 3, 8, 8), (4, 3, 3, 3), (1, 1), (0, 0), (1, 1), 1), ((2, 3, 8, 8), (4, 3, 2, 2), (3, 3), (0, 0), (1, 1), 1)]
+# input, weight, stride, padding, output padding, groups, dilation
+TRANSPOSED: list[tuple[Any, ...]] = [
+    ((2, 3, 5, 5), (3, 4, 3, 3), (1, 1), (0, 0), (0, 0), 1, (1, 1)), ((2, 3, 5, 5), (3, 4, 3, 3), (2, 2), (1, 1), (1, 1), 1, (1, 1)),
+    ((2, 4, 5, 4), (4, 3, 3, 2), (2, 3), (0, 1), (0, 2), 2, (2, 1)), ((2, 3, 5, 5), (3, 4, 2, 2), (2, 2), (0, 0), (0, 0), 1, (1, 1)),
+    ((2, 4, 5, 5), (4, 3, 2, 2), (2, 2), (1, 0), (1, 0), 2, (1, 1)), ((2, 3, 7), (3, 2, 4), (3,), (2,), (1,), 1, (1,)),
+    ((2, 4, 6, 6), (4, 1, 3, 3), (1, 1), (3, 3), (0, 0), 4, (1, 1)), ((2, 3, 4, 4), (3, 2, 3, 3), (1, 1), (0, 0), (1, 1), 1, (2, 2))]
+
+
+@pytest.mark.filterwarnings("ignore:Using padding")
+@pytest.mark.parametrize("case", range(len(PLAIN)))
+def test_convolution(case: int) -> None:
+    """Values and gradients of all kinds of strides, paddings, dilations and groups."""
+    shape, weight, stride, padding, dilation, groups = PLAIN[case]
+    rank = len(weight) - 2
+    theirs = getattr(F, f"conv{rank}d")
+    compare(lambda x, w, b: convolution_expr(x, w, b, stride, padding, dilation, groups),
+            lambda x, w, b: theirs(x, w, b, stride, padding, dilation, groups), normal(*shape), normal(*weight),
+            normal(weight[0]), message=str(PLAIN[case]))
+
+
+@pytest.mark.parametrize("case", range(len(TRANSPOSED)))
+def test_transposed_convolution(case: int) -> None:
+    """Values and gradients."""
+    shape, weight, stride, padding, extra, groups, dilation = TRANSPOSED[case]
+    rank = len(weight) - 2
+    theirs = getattr(F, f"conv_transpose{rank}d")
+    compare(lambda x, w, b: convolution_expr(x, w, b, stride, padding, dilation, groups, True, extra),
+            lambda x, w, b: theirs(x, w, b, stride, padding, extra, groups, dilation), normal(*shape), normal(*weight),
+            normal(weight[1] * groups), message=str(TRANSPOSED[case]))
+
+
+def test_convolution_errors() -> None:
+    """PyTorch's words for shapes that do not fit."""
+    cases = [((1, 2, 5, 5), (4, 3, 3, 3), (4,)), ((1, 3, 2, 2), (4, 3, 3, 3), (4,)), ((2, 3), (4, 3, 3, 3), (4,)),
+             ((1, 3, 5, 5), (4, 3, 3, 3), (3,))]
+    for shapes in cases:
+        arrays = [normal(*s) for s in shapes]
+        with pytest.raises(RuntimeError) as theirs:
+            F.conv2d(*[torch.from_numpy(a) for a in arrays])
+        with pytest.raises(ShapeMismatchError) as mine:
+            compare(lambda x, w, b: convolution_expr(x, w, b, (1, 1), (0, 0), (1, 1)), F.conv2d, *arrays)
+        assert str(mine.value) == str(theirs.value)
+
+
+def test_unfold_and_fold() -> None:
+    """Windows as columns and back."""
+    for kernel, dilation, padding, stride in (((2, 3), (1, 1), (0, 0), (1, 1)), ((3, 2), (2, 1), (1, 2), (2, 1))):
+        compare(lambda x: unfold_expr(x, kernel, dilation, padding, stride),  # noqa: B023
+                lambda x: F.unfold(x, kernel, dilation, padding, stride), normal(2, 3, 7, 8))  # noqa: B023
+        columns = F.unfold(torch.zeros(2, 3, 7, 8), kernel, dilation, padding, stride).shape
+        compare(lambda x: fold_expr(x, (7, 8), kernel, dilation, padding, stride),  # noqa: B023
+                lambda x: F.fold(x, (7, 8), kernel, dilation, padding, stride), normal(*columns))  # noqa: B023
+
+
+def optional(function: Any, count: int) -> Any:
+    """A function called with None for missing parameters."""
+    return lambda x, *p: function(x, *p, *[None] * (count - len(p)))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("given", [0, 1, 2])
+def test_normalisations(dtype: str, given: int) -> None:
+    """Values and gradients, with and without weight and bias."""
+    def check(mine: Any, theirs: Any, shape: tuple[int, ...], sizes: tuple[int, ...], least: float = 0) -> None:
+        parameters = [(normal(*sizes, seed=i) + 1).astype(dtype) for i in range(given)]
+        compare(optional(mine, 2), optional(theirs, 2), (normal(*shape) * 2 + 1).astype(dtype), *parameters,
+                least=max(least, 1e-2 if dtype == "float16" else 1e-4 if dtype == "float32" else 1e-8))
+    check(lambda x, w, b: n.layer_norm_expr(x, (5,), w, b, 1e-5), lambda x, w, b: F.layer_norm(x, (5,), w, b), (3, 4, 5), (5,))
+    check(lambda x, w, b: n.layer_norm_expr(x, (4, 5), w, b, 1e-3), lambda x, w, b: F.layer_norm(x, (4, 5), w, b, 1e-3),
+          (3, 4, 5), (4, 5))
+    check(lambda x, w, b: n.group_norm_expr(x, 2, w, b, 1e-5), lambda x, w, b: F.group_norm(x, 2, w, b), (3, 4, 5, 2), (4,))
+    check(lambda x, w, b: n.batch_norm_expr(x, w, b, 1e-5),
+          lambda x, w, b: F.batch_norm(x, None, None, w, b, True), (6, 4, 5), (4,))
+    check(lambda x, w, b: n.instance_norm_expr(x, w, b, 1e-5),
+          lambda x, w, b: F.instance_norm(x, None, None, w, b), (3, 4, 7), (4,))
+    if given < 2:
+        check(lambda x, w, b: n.rms_norm_expr(x, (5,), w, None), lambda x, w, b: F.rms_norm(x, (5,), w), (3, 4, 5), (5,))
+
+
+def test_batch_norm_inference() -> None:
+    """With running statistics; the gradient reaches weight, bias and input."""
+    mean, variance = normal(4), abs(normal(4, seed=3)) + 0.5
+
+    def mine(x: Expr, w: Expr, b: Expr, m: Expr, v: Expr) -> Expr:
+        return n.batch_norm_inference_expr(x, m, v, w, b, 1e-5)
+    compare(mine, lambda x, w, b, m, v: F.batch_norm(x, m.detach(), v.detach(), w, b) + 0 * m.sum() + 0 * v.sum(),
+            normal(3, 4, 2, 2), normal(4), normal(4), mean, variance, gradient=False)
+
+
+def test_local_response_norm() -> None:
+    """Over odd and even numbers of channels."""
+    for size in (3, 4):
+        compare(lambda x, s=size: n.local_response_norm_expr(x, s, 1e-1, 0.75, 1.0),
+                lambda x, s=size: F.local_response_norm(x, s, 1e-1), normal(2, 6, 3, 3))
