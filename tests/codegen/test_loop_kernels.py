@@ -315,3 +315,26 @@ def test_supported() -> None:
     assert supported("exp", float32) and supported("cast", bool_) and supported("sum", int64) and supported("philox", int64)
     assert not supported("exp", int64) and not supported("add", complex64) and not supported("bitwise_and", float32)
     assert not supported("lgamma", float32)
+
+
+def test_a_reduction_may_widen() -> None:
+    x, out = rng.integers(0, 2, (5, 300)).astype(bool), np.zeros(5, np.int64)
+    b = Builder((5, 300), 1, "inner")
+    total = b.add("reduce", int64, b.load(x, (300, 1)), attr="sum")
+    b.stage(loop=True)
+    b.store(total, out, (1,))
+    b.stage()
+    b.run()
+    np.testing.assert_array_equal(out, x.sum(1))
+
+
+@pytest.mark.parametrize("vector", ["inner", "grid"])
+def test_nothing_to_reduce(vector: str) -> None:
+    x, out = np.zeros((5, 0), np.float32), np.full(5, 9, np.float32)
+    b = Builder((5, 0), 1, vector)
+    total = b.add("reduce", float32, b.load(x, (7, 1)), attr="sum")
+    b.stage(loop=True)
+    b.store(total, out, (1,))
+    b.stage()
+    b.run()
+    np.testing.assert_array_equal(out, np.zeros(5))

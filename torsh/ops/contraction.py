@@ -32,7 +32,6 @@ from torsh.ops.common import (
 from torsh.ops.define import Array, convert, wide
 from torsh.ops.expr import OPAQUE, Expr, Op, Shape, emit, emit2
 
-
 # ---- matmul ------------------------------------------------------------------------------------------------------------
 
 def check_product(name: str, a: Expr, b: Expr) -> None:

@@ -19,7 +19,6 @@ from torsh.ops.common import (
     apply,
     cast,
     conj,
-    expand,
     full,
     mul,
     permute,

@@ -22,7 +22,6 @@ from torsh.core.promotion import SCALAR_TYPE_NAMES
 from torsh.core.shape import broadcast_shapes
 from torsh.ops.common import (
     absolute,
-    add,
     apply,
     cast,
     div,

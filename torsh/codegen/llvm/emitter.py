@@ -160,9 +160,14 @@ class LoopEmitter:
 
     def _reductions(self, stage: Stage) -> dict[int, Reduction]:
         """The reductions of a stage by the positions of their values."""
-        values = self.kernel.values
-        return {p: Reduction(self.m, str(values[p].attr), values[values[p].args[0]].dtype)
-                for p in stage.body if values[p].op == "reduce"}
+        result: dict[int, Reduction] = {}
+        for position in stage.body:
+            value = self.kernel.values[position]
+            if value.op == "reduce":
+                kind = str(value.attr)
+                dtype = self.kernel.values[value.args[0]].dtype if kind.startswith("arg") else value.dtype
+                result[position] = Reduction(self.m, kind, dtype)
+        return result
 
     def _inner_loops(self, stage: Stage, groups: list[LaneGroup]) -> None:
         """The inner axes as loops around groups of lanes, each with accumulators of its own."""
@@ -239,8 +244,12 @@ class LoopEmitter:
         local = dict(group.values)
         self._body(stage, group, local)
         mask = group.mask if self.kernel.vector == "inner" else None
-        return [r.update(a, self.value(self.kernel.values[p].args[0], group, local), position, mask)
-                for (p, r), a in zip(reductions.items(), accumulators, strict=True)]
+        result: list[list[Operand]] = []
+        for (number, reduction), accumulator in zip(reductions.items(), accumulators, strict=True):
+            argument = self.kernel.values[number].args[0]
+            value = cast(self.m, self.value(argument, group, local), self.kernel.values[argument].dtype, reduction.dtype)
+            result.append(reduction.update(accumulator, value, position, mask))
+        return result
 
     # ---- values ------------------------------------------------------------------------------------------------------
 

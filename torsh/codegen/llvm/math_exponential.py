@@ -5,6 +5,7 @@ from torsh.codegen.llvm import math_tables as tables
 from torsh.codegen.llvm.math_common import (
     INFINITY,
     NAN,
+    SINGLE,
     Layout,
     clamp,
     copysign,
@@ -22,8 +23,11 @@ _LOG2_E = 1.4426950408889634
 _SQRT_HALF_BITS = (0x3F3504F3, 0x3FE6A09E667F3BCD)
 
 
-def exp_scaled(m: Writer, x: Operand, offset: int = 0, low: Operand | None = None) -> Operand:
-    """exp(x + low) * 2 ** offset, where low is tiny; overflows only if the result does."""
+def exp_scaled(m: Writer, x: Operand, offset: int = 0, low: Operand | None = None, *, rough: bool = False) -> Operand:
+    """exp(x + low) * 2 ** offset, where low is tiny; overflows only if the result does.
+
+    rough: float32's accuracy suffices for a float64.
+    """
     form = layout(x)
     x = clamp(m, x, *((-105.0, 90.0), (-747.0, 711.0))[form.number])
     n, integer = nearest(m, x, _LOG2_E)
@@ -31,7 +35,8 @@ def exp_scaled(m: Writer, x: Operand, offset: int = 0, low: Operand | None = Non
     r = m.fma(-n, rest, m.fma(-n, high, x))
     if low is not None:
         r = r + low
-    y = m.fma(polynomial(m, r, form.pick(tables.EXP)) * r, r, r) + 1.0
+    coefficients = (SINGLE if rough else form).pick(tables.EXP)
+    y = m.fma(polynomial(m, r, coefficients) * r, r, r) + 1.0
     return scaled(m, y, integer + offset, n + float(offset) if offset else n)
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias, TypeVar
 
 FLOATS: Final = ("float", "double")
+Result = TypeVar("Result")
 _MANGLED: Final = {"float": "f32", "double": "f64", "half": "f16"}
-Number = "Operand | int | float"
+Number: TypeAlias = "Operand | int | float"
 
 
 class Operand:
@@ -370,7 +371,7 @@ class Writer:
         return [self.here(f"phi {new.type} [ {new.text}, %{scope.block} ], [ {old.text}, %{before} ]", new.element,
                           new.lanes) for new, old in zip(results, otherwise, strict=True)]
 
-    def hoisted(self, depth: int, body: Callable[[], Any]) -> Any:
+    def hoisted(self, depth: int, body: Callable[[], Result]) -> Result:
         """Run ``body`` (which may use control flow) in the scope at ``depth``, or the innermost pinned one."""
         depth = max(depth, self.floor)
         inner = self.scopes[depth + 1:]

@@ -1,0 +1,1 @@
+"""The modules of torsh.nn, one family per file."""
