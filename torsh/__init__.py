@@ -9,8 +9,6 @@ import importlib
 import math as _math
 from typing import Any
 
-from torsh.version import __version__
-
 # The op table comes first: everything else looks operations up in it.
 import torsh.ops  # noqa: F401, I001
 from torsh import autograd
@@ -20,7 +18,6 @@ from torsh.core.device import Device, device
 from torsh.core.dtype import (
     DType,
     bfloat16,
-    bool_ as bool,
     complex64,
     complex128,
     float16,
@@ -33,6 +30,9 @@ from torsh.core.dtype import (
     int64,
     set_default_dtype,
     uint8,
+)
+from torsh.core.dtype import (
+    bool_ as bool,
 )
 from torsh.core.errors import (
     AutogradError,
@@ -74,6 +74,7 @@ from torsh.graph.window import statistics as _statistics
 from torsh.tensor import NAMESPACES as _NAMESPACES
 from torsh.tensor import Tensor
 from torsh.tensor.generator import Generator, default_generator, manual_seed
+from torsh.version import __version__
 
 half, float, double = float16, float32, float64
 short, int, long = int16, int32, int64

@@ -82,7 +82,7 @@ def cpu() -> Iterator[str]:
 
 def cache_directory() -> Path:
     """Where compiled kernels are kept."""
-    from torsh.backend.cpu import cache
+    from torsh.backend.cpu import object_cache as cache
     return Path(cache.directory())
 
 
@@ -101,7 +101,7 @@ def print_cache_size() -> int:
 
 def clear_cache() -> int:
     """``torsh cache --clear``"""
-    from torsh.backend.cpu import cache
+    from torsh.backend.cpu import object_cache as cache
     count, size = cache_contents()
     cache.clear()
     print(f"{cache_directory()}: {count} files, {size / 2**20:.1f} MiB deleted")

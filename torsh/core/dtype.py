@@ -5,7 +5,7 @@ its width first by tensors with dimensions, then by zero-dimensional tensors, th
 """
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, Final
 
 import ml_dtypes
@@ -108,7 +108,7 @@ def set_default_dtype(dtype: DType) -> None:
     result_type.cache_clear()
 
 
-@lru_cache(maxsize=None)
+@cache
 def promote_types(a: DType, b: DType) -> DType:
     """The smallest dtype that holds values of both, by PyTorch's table."""
     if a is b:

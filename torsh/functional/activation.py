@@ -36,7 +36,7 @@ def relu(input: Tensor, inplace: bool = False) -> Tensor:
     """``max(0, x)``; the gradient at 0 is 0."""
     e = tensor_operand(input, "relu")
     if e.dtype.category in (0, 3):
-        raise DTypeError(f"Boolean inputs not supported for relu" if e.dtype.category == 0 else
+        raise DTypeError("Boolean inputs not supported for relu" if e.dtype.category == 0 else
                          f'"relu" not implemented for \'{e.dtype.name}\'')
     return finish(input, emit1(TABLE["relu"], e), inplace, "relu")
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from torsh.core import threads
 from torsh.core.errors import InvalidArgumentError
+from torsh.graph import window as windows
 from torsh.graph.handle import Handle
 from torsh.graph.window import backend, flush, live_handles, set_backend
-from torsh.graph import window as windows
 from torsh.ops.expr import recording
 
 
@@ -27,13 +28,11 @@ def set_num_threads(count: int) -> None:
     """Use at most ``count`` threads for computing."""
     if not isinstance(count, int) or count < 1:
         raise InvalidArgumentError(f"set_num_threads expects a positive integer, got {count!r}")
-    from torsh.backend.cpu import threads
     threads.set_num_threads(count)
 
 
 def get_num_threads() -> int:
     """Number of threads used for computing."""
-    from torsh.backend.cpu import threads
     return threads.get_num_threads()
 
 

@@ -210,10 +210,10 @@ def build_program(window: Window, live: list[Any], exprs: list[Expr], pairs: lis
 
 
 def backend() -> Backend:
-    """The backend in use: ``TORSH_BACKEND`` or :func:`set_backend` choose ``"cpu"`` (default) or ``"reference"``."""
+    """The backend in use: ``TORSH_BACKEND`` or :func:`set_backend` choose ``"reference"`` (NumPy, the default so far) or ``"cpu"``."""
     if not _backend:
         import os
-        set_backend(os.environ.get("TORSH_BACKEND", "cpu"))
+        set_backend(os.environ.get("TORSH_BACKEND", "reference"))
     return _backend[0]
 
 

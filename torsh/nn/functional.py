@@ -4,7 +4,6 @@ from __future__ import annotations
 from typing import Any
 
 from torsh.functional import activation, convolution, interpolation, loss, normalization, padding, pooling, sparse_and_dropout
-from torsh.functional.attention import scaled_dot_product_attention
 
 _FAMILIES = (activation, convolution, interpolation, loss, normalization, padding, pooling, sparse_and_dropout)
 _PRIVATE = {"annotations", "T", "Any", "Tensor", "TABLE", "METHODS", "NAMESPACES"}

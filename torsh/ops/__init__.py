@@ -7,8 +7,8 @@ from typing import Final
 
 FAMILIES: Final = (
     "elementwise", "elementwise_math", "complex_parts", "activation", "special", "reduction", "shape", "creation", "random",
-    "contraction", "softmax", "convolution", "normalization", "pooling", "indexing", "scan_sort", "loss", "attention",
-    "interpolation", "linear_algebra")
+    "contraction", "softmax", "convolution", "normalization", "pooling", "indexing", "scan_sort", "loss",
+    "loss_elementwise", "connectionist", "attention", "interpolation", "linear_algebra")
 
 for _family in FAMILIES:
     if find_spec(f"torsh.ops.{_family}") is not None:

@@ -323,10 +323,7 @@ def _average_decompose(e: Expr) -> Expr:
     x = cast(e.args[0], wide(e.dtype))
     n = len(windows.kernel)
     sizes, counts = x.shape[-n:], e.shape[-n:]
-    pairs = []
-    for m, c, k, s, p in zip(sizes, counts, windows.kernel, windows.stride, windows.padding, strict=True):
-        pairs.append((p, (c - 1) * s + k - p - m))
-    total = window_sum(x, windows.kernel, windows.stride, tuple(pairs))
+    total = window_sum(x, windows.kernel, windows.stride, _padding_to(windows, sizes, counts))
     return cast(div(total, _divisor(attr, sizes, counts, x.dtype)), e.dtype)
 
 

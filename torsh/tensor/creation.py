@@ -14,7 +14,7 @@ from torsh.core.size import Size
 from torsh.graph.handle import Handle, expr_of, make_view
 from torsh.graph.window import scalar_expr
 from torsh.ops.expr import TABLE, Expr, constant, emit, emit1
-from torsh.tensor.function import NUMBER, NAMESPACES, function
+from torsh.tensor.function import NAMESPACES, NUMBER, function
 from torsh.tensor.tensor import Tensor, from_array, from_storage
 
 

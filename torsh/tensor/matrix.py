@@ -124,7 +124,7 @@ def cross(input: Tensor, other: Tensor, dim: int | None = None) -> Tensor:
 def linalg_cross(input: Tensor, other: Tensor, *, dim: int = -1) -> Tensor:
     """Cross products of 3-vectors along a dimension."""
     if input.ndim != other.ndim:
-        raise ShapeMismatchError(f"linalg.cross: inputs must have the same number of dimensions.")
+        raise ShapeMismatchError("linalg.cross: inputs must have the same number of dimensions.")
     if input.shape[dim] != 3 or other.shape[dim] != 3:
         raise ShapeMismatchError(f"linalg.cross: inputs dimension {dim} must have length 3. Got {input.shape[dim]} and "
                                  f"{other.shape[dim]}")

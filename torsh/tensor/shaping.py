@@ -79,8 +79,8 @@ def view(self: Tensor, *shape: Any, **options: Any) -> Tensor:
 
 def view_as_dtype(self: Tensor, dtype: Any) -> Tensor:
     """The same bytes read as another dtype."""
-    from torsh.tensor.tensor import from_storage
     from torsh.graph.window import storage_of
+    from torsh.tensor.tensor import from_storage
     if dtype is self.dtype:
         return view_of(self, "reshape", self._expr.shape)  # type: ignore[no-any-return]
     old, new = self.dtype.itemsize, dtype.itemsize
@@ -588,8 +588,8 @@ def column_stack(tensors: Any) -> Tensor:
 def block_diag(*tensors: Tensor) -> Tensor:
     """A matrix with the given matrices along its diagonal."""
     items = [atleast_2d(t) if t.ndim < 2 else t for t in tensors]
-    from torsh.tensor.creation import zeros
     from torsh.core.dtype import promote_types
+    from torsh.tensor.creation import zeros
     dtype = items[0].dtype
     for t in items[1:]:
         dtype = promote_types(dtype, t.dtype)

@@ -473,7 +473,7 @@ def from_storage(storage: Storage, shape: tuple[int, ...], dtype: DType) -> Tens
 
 def from_array(array: np.ndarray[Any, Any], dtype: DType) -> Tensor:
     """A tensor that takes over a contiguous NumPy array which nobody else will use."""
-    array = np.ascontiguousarray(array)
+    array = np.require(array, requirements="C")      # ascontiguousarray would add a dimension to scalars
     storage = Storage(array.__array_interface__["data"][0], array.nbytes, array)
     return from_storage(storage, array.shape, dtype)
 

@@ -54,7 +54,10 @@ class LoopEmitter:
     def generate(self, symbol: str) -> str:
         """The text of the module."""
         self._rows()
-        attributes = '"prefer-vector-width"="512" "min-legal-vector-width"="512"' if self.m.wide else ""
+        # The stack aligned for whole registers: spilled vectors must not cross cache lines
+        attributes = f"alignstack={max(16, 8 * self.target.lanes(8))}"
+        if self.m.wide:
+            attributes += ' "prefer-vector-width"="512" "min-legal-vector-width"="512"'
         head = f'target triple = "{self.target.triple}"\n'
         layout = getattr(self.target, "data_layout", "")
         if layout:

@@ -80,7 +80,11 @@ def power_of_two(m: Writer, exponent: Operand, form: Layout) -> Operand:
 
 def scaled(m: Writer, y: Operand, exponent: Operand, as_float: Operand) -> Operand:
     """y * 2 ** exponent with one rounding, for any exponent (given as an integer and as a float)."""
-    if m.wide and y.lanes * (4 if y.element == "float" else 8) == 64:
+    size = y.lanes * (4 if y.element == "float" else 8)
+    if m.wide and size > 64:
+        return m.joined(*(scaled(m, m.part(y, upper), m.part(exponent, upper), m.part(as_float, upper))
+                          for upper in (False, True)))
+    if m.wide and size == 64:
         suffix, bits = ("ps", 16) if y.element == "float" else ("pd", 8)
         name = f"@llvm.x86.avx512.mask.scalef.{suffix}.512"
         m.declare(f"{y.type} {name}({y.type}, {y.type}, {y.type}, i{bits}, i32)")

@@ -5,7 +5,6 @@ from torsh.codegen.llvm import math_tables as tables
 from torsh.codegen.llvm.math_common import (
     INFINITY,
     NAN,
-    SINGLE,
     Layout,
     clamp,
     copysign,
@@ -23,21 +22,22 @@ _LOG2_E = 1.4426950408889634
 _SQRT_HALF_BITS = (0x3F3504F3, 0x3FE6A09E667F3BCD)
 
 
-def exp_scaled(m: Writer, x: Operand, offset: int = 0, low: Operand | None = None, *, rough: bool = False) -> Operand:
-    """exp(x + low) * 2 ** offset, where low is tiny; overflows only if the result does.
-
-    rough: float32's accuracy suffices for a float64.
-    """
+def exp_parts(m: Writer, x: Operand, low: Operand | None = None) -> tuple[Operand, Operand, Operand]:
+    """exp(x + low) = (1 + p) * 2 ** n, where low is tiny: p, n and n as an integer. x must not be huge."""
     form = layout(x)
-    x = clamp(m, x, *((-105.0, 90.0), (-747.0, 711.0))[form.number])
     n, integer = nearest(m, x, _LOG2_E)
     high, rest = form.pick(tables.LN2)
     r = m.fma(-n, rest, m.fma(-n, high, x))
     if low is not None:
         r = r + low
-    coefficients = (SINGLE if rough else form).pick(tables.EXP)
-    y = m.fma(polynomial(m, r, coefficients) * r, r, r) + 1.0
-    return scaled(m, y, integer + offset, n + float(offset) if offset else n)
+    return m.fma(polynomial(m, r, form.pick(tables.EXP)) * r, r, r), n, integer
+
+
+def exp_scaled(m: Writer, x: Operand, offset: int = 0, low: Operand | None = None) -> Operand:
+    """exp(x + low) * 2 ** offset, where low is tiny; overflows only if the result does."""
+    x = clamp(m, x, *((-105.0, 90.0), (-747.0, 711.0))[layout(x).number])
+    p, n, integer = exp_parts(m, x, low)
+    return scaled(m, p + 1.0, integer + offset, n + float(offset) if offset else n)
 
 
 def exp(m: Writer, x: Operand) -> Operand:
@@ -58,10 +58,7 @@ def expm1(m: Writer, x: Operand) -> Operand:
     """e ** x - 1 without cancellation."""
     form = layout(x)
     y = clamp(m, x, *((-20.0, 89.0), (-40.0, 710.0))[form.number])
-    n, integer = nearest(m, y, _LOG2_E)
-    high, rest = form.pick(tables.LN2)
-    r = m.fma(-n, rest, m.fma(-n, high, y))
-    p = m.fma(polynomial(m, r, form.pick(tables.EXP)) * r, r, r)
+    p, _, integer = exp_parts(m, y)
     half = power_of_two(m, integer - 1, form)               # half, because 2 ** n itself may overflow
     result = m.fma(half, p, half - 0.5) * 2.0
     result = m.select(m.compare("eq", integer, 0), p, result)
@@ -207,5 +204,5 @@ asinh = widened(_asinh)
 acosh = widened(_acosh)
 atanh = widened(_atanh)
 
-__all__ = ["acosh", "asinh", "atanh", "cosh", "exp", "exp2", "exp_scaled", "expm1", "log", "log10", "log1p", "log2",
+__all__ = ["acosh", "asinh", "atanh", "cosh", "exp", "exp2", "exp_parts", "exp_scaled", "expm1", "log", "log10", "log1p", "log2",
            "sigmoid", "sinh", "split", "tanh"]

@@ -285,6 +285,13 @@ class Writer:
         return self.pure(f"shufflevector {vector.type} {vector.text}, {vector.type} poison, <{lanes} x i32> <{picks}>",
                          (vector,), vector.element, lanes)
 
+    def joined(self, low: Operand, high: Operand) -> Operand:
+        """One vector of the lanes of two."""
+        lanes = 2 * low.lanes
+        picks = ", ".join(f"i32 {k}" for k in range(lanes))
+        return self.pure(f"shufflevector {low.type} {low.text}, {high.type} {high.text}, <{lanes} x i32> <{picks}>",
+                         (low, high), low.element, lanes)
+
     # ---- memory ------------------------------------------------------------------------------------------------------
 
     def at(self, pointer: Operand, index: Operand | int, element: str) -> Operand:
