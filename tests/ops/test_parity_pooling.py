@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch")
 import numpy as np  # noqa: E402
 from torch_gradients import compare, normal  # noqa: E402
 
+from torsh.ops import interpolation as i  # noqa: E402
 from torsh.ops import pooling as p  # noqa: E402
 from torsh.ops.common import apply  # noqa: E402
 
@@ -83,3 +84,44 @@ def test_other_pools() -> None:
                 lambda t, s, k=part: F.fractional_max_pool2d(t, (2, 3), (4, 3), return_indices=True,
                                                              _random_samples=s.detach())[k] + 0 * int(s.sum().detach() > 1e9),
                 x, samples, gradient=False)
+
+
+@pytest.mark.parametrize("mode", ["nearest", "nearest-exact", "linear", "bilinear", "trilinear", "bicubic", "area"])
+def test_interpolate(mode: str) -> None:
+    """Larger and smaller, with and without aligned corners, by sizes and by scales."""
+    dims = {"linear": (1,), "bilinear": (2,), "trilinear": (3,), "bicubic": (2,)}.get(mode, (1, 2, 3))
+    for n in dims:
+        shape = (2, 3, 5, 6, 4)[:2 + n]
+        for sizes in ((7, 4, 5)[:n], (3, 9, 4)[:n], (1, 1, 1)[:n], (10, 12, 8)[:n]):
+            for align in (False, True) if "linear" in mode or "cubic" in mode else (None,):
+                compare(lambda e, s=sizes, a=align: i.interpolate_expr(e, mode, s, bool(a)),
+                        lambda t, s=sizes, a=align: F.interpolate(t, s, mode=mode, align_corners=a), normal(*shape),
+                        message=f"{mode} {sizes} {align}", least=1e-6)
+        scales = (1.7, 0.6, 2.0)[:n]
+        if mode != "area":
+            out = tuple(int(s * m) for s, m in zip(scales, shape[2:], strict=True))
+            compare(lambda e, o=out, s=scales: i.interpolate_expr(e, mode, o, False, s),
+                    lambda t, s=scales: F.interpolate(t, scale_factor=s, mode=mode), normal(*shape), least=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+def test_antialias(mode: str) -> None:
+    """Smaller and larger."""
+    for sizes in ((3, 4), (5, 13), (9, 2)):
+        compare(lambda e, s=sizes: i.interpolate_expr(e, mode, s, antialias=True),
+                lambda t, s=sizes: F.interpolate(t, s, mode=mode, antialias=True), normal(2, 3, 8, 9), least=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "nearest", "bicubic"])
+@pytest.mark.parametrize("padding_mode", ["zeros", "border", "reflection"])
+def test_grid_sample(mode: str, padding_mode: str) -> None:
+    """Places inside and outside; gradients of the input and of the grid."""
+    for align in (False, True):
+        compare(lambda e, g, a=align: i.grid_sample_expr(e, g, mode, padding_mode, a),
+                lambda t, g, a=align: F.grid_sample(t, g, mode, padding_mode, a), normal(2, 3, 4, 5), normal(2, 6, 3, 2))
+        if mode != "bicubic":
+            compare(lambda e, g, a=align: i.grid_sample_expr(e, g, mode, padding_mode, a),
+                    lambda t, g, a=align: F.grid_sample(t, g, mode, padding_mode, a), normal(1, 2, 3, 4, 5),
+                    normal(1, 2, 2, 3, 3))
+        compare(lambda t, a=align: i.affine_grid_expr(t, (3, 4), a), lambda t, a=align: F.affine_grid(t, (2, 1, 3, 4), a),
+                normal(2, 2, 3))

@@ -139,7 +139,7 @@ def propagate(seeds: Sequence[tuple[Expr, Expr]], targets: Any = frozenset(), st
                 if stop_at_targets or not is_target or e.op is LEAF_OP or e.op is VARIABLE_OP:
                     continue
             if e.op is FUNCTION_OUTPUT:
-                grads.setdefault(e.args[1], {})[e.attr[1]] = g  # type: ignore[index]
+                grads.setdefault(e.args[1], {})[e.attr[1]] = g  # type: ignore[index, call-overload]
                 continue
             pieces = rule(e, g)
         for a, piece in zip(e.args, pieces, strict=False):
@@ -262,7 +262,7 @@ def run_hooks(t: Any, g: Expr) -> Expr:
 
 def target_of(e: Expr, window: Window) -> Any:
     """The handle that a leaf or variable expression of the window stands for."""
-    return window.leaves[e.attr] if e.op is LEAF_OP else window.variables[e.attr]  # type: ignore[index]
+    return window.leaves[e.attr] if e.op is LEAF_OP else window.variables[e.attr]  # type: ignore[index, call-overload]
 
 
 def run_backward(roots: Sequence[tuple[Any, Expr | None]], inputs: Sequence[Any] | None, retain_graph: bool,
@@ -285,7 +285,7 @@ def run_backward(roots: Sequence[tuple[Any, Expr | None]], inputs: Sequence[Any]
     else:
         general_backward(roots, inputs, state)
     state.drain()
-    return [] if inputs is None else [state.results.get(numbers[id(t)]) for t in inputs]  # type: ignore[index]
+    return [] if inputs is None else [state.results.get(numbers[id(t)]) for t in inputs]  # type: ignore[index, call-overload]
 
 
 def general_backward(roots: Sequence[tuple[Any, Expr | None]], inputs: Sequence[Any] | None, state: Accumulator) -> None:
@@ -309,7 +309,7 @@ def general_backward(roots: Sequence[tuple[Any, Expr | None]], inputs: Sequence[
     for e, g in found:
         if e in wanted:
             for t in wanted[e]:
-                number = state.inputs[id(t)]  # type: ignore[index]
+                number = state.inputs[id(t)]  # type: ignore[index, call-overload]
                 state.results[number] = g if number not in state.results else add(state.results[number], g)
         if e.op is LEAF_OP or e.op is VARIABLE_OP:
             t = target_of(e, window)
@@ -354,7 +354,7 @@ class Visitor:
 
     def function(self, node: Expr, grads: dict[int, Expr]) -> Sequence[Expr | None]:
         """Backward of a custom function."""
-        return self.window.functions[node.attr].backward(grads, self.state)  # type: ignore[index]
+        return self.window.functions[node.attr].backward(grads, self.state)  # type: ignore[index, call-overload]
 
 
 def consume(head: Expr, retain_graph: bool) -> None:

@@ -45,7 +45,7 @@ class _Mode:
 
     def __call__(self, fn: Any) -> Any:
         if inspect.isclass(fn):
-            fn.__init__ = self(fn.__init__)
+            fn.__init__ = self(fn.__init__)  # type: ignore[method-assign, misc]
             return fn
         if inspect.isgeneratorfunction(fn):
             @functools.wraps(fn)

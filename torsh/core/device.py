@@ -29,7 +29,8 @@ class device:  # noqa: N801 - PyTorch's name
 
     def __init__(self, type: Any = "cpu", index: int | None = None) -> None:
         if isinstance(type, device):
-            self.type, self.index = type.type, type.index
+            self.type: str = type.type
+            self.index: int | None = type.index
             return
         if isinstance(type, int):
             type, index = "cuda", type
@@ -40,8 +41,8 @@ class device:  # noqa: N801 - PyTorch's name
             raise DeviceNameError(f"Expected one of {', '.join(KNOWN_TYPES)} device type at start of device string: {type}")
         if match[2] is not None and index is not None:
             raise DeviceNameError(f"type (string) must not include an index because index was passed explicitly: {type}")
-        self.type: str = match[1]
-        self.index: int | None = int(match[2]) if match[2] is not None else index
+        self.type = match[1]
+        self.index = int(match[2]) if match[2] is not None else index
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, device) and (self.type, self.index) == (other.type, other.index)

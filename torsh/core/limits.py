@@ -17,7 +17,7 @@ class finfo:  # noqa: N801 - PyTorch's name
         if dtype.category < 2:
             raise ArgumentTypeError(f"torsh.finfo() requires a floating point input type. Use torsh.iinfo to handle "
                                     f"'{dtype.name}'")
-        limits: Any = ml_dtypes.finfo(dtype.to_real().numpy)
+        limits: Any = ml_dtypes.finfo(dtype.to_real().numpy)  # type: ignore[no-untyped-call]
         self.bits = int(limits.bits)
         self.eps, self.max, self.min = float(limits.eps), float(limits.max), float(limits.min)
         self.tiny = self.smallest_normal = float(limits.smallest_normal)

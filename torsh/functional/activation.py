@@ -288,8 +288,8 @@ hardtanh_, leaky_relu_, elu_, selu_, celu_, threshold_, rrelu_ = (
     _in_place(f) for f in (hardtanh, leaky_relu, elu, selu, celu, threshold, rrelu))
 for _fn in (relu, selu, celu, prelu, rrelu, threshold):
     _TORCH[_fn.__name__] = _fn
-for _fn in (relu_, selu_, celu_, rrelu_, threshold_):
-    _TORCH[_fn.__name__] = _fn
+for _changed in (relu_, selu_, celu_, rrelu_, threshold_):
+    _TORCH[_changed.__name__] = _changed
 METHODS.update({"relu": relu, "relu_": relu_, "prelu": prelu, "hardshrink": hardshrink})
 _TORCH["hardshrink"] = hardshrink
 NAMESPACES.setdefault("special", {})

@@ -54,8 +54,15 @@ class Handle:
     __slots__ = ("_expr", "_token", "_storage", "_root", "_chain", "_version", "_home", "_leaf_grad", "_grad",
                  "_history", "_extra", "__weakref__")
 
+    if TYPE_CHECKING:                       # Tensor, the only subclass, has much more
+        def __getattr__(self, name: str) -> Any: ...
+
     _expr: Expr
     _token: Token | None
+    _grad: Any
+    _extra: Any
+    _history: Any
+    _home: Any
     _storage: Storage | None
     _root: Any
     _chain: Chain
@@ -223,7 +230,7 @@ def write_root(t: Any, e: Expr, window: Window) -> None:
     """:func:`write` for a handle that owns its storage."""
     old = t._expr if t._token is window.token or t._storage is not None else synchronise_handle(t)
     if t._leaf_grad:
-        if not (e.op is VARIABLE_OP and window.variables[e.attr] is t):
+        if not (e.op is VARIABLE_OP and window.variables[e.attr] is t):  # type: ignore[call-overload]
             e = make_variable(t, e, window)
     elif not recording.grad_enabled and requires_grad(t):
         e = keep_history(expr_of(t), e)     # the graph behind the handle stays; only its value changes

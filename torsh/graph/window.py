@@ -210,7 +210,7 @@ def build_program(window: Window, live: list[Any], exprs: list[Expr], pairs: lis
 
 
 def backend() -> Backend:
-    """The backend in use: ``TORSH_BACKEND`` or :func:`set_backend` choose ``"reference"`` (NumPy, the default so far) or ``"cpu"``."""
+    """The backend in use, chosen by ``TORSH_BACKEND`` or :func:`set_backend`; so far ``"reference"`` (NumPy)."""
     if not _backend:
         import os
         set_backend(os.environ.get("TORSH_BACKEND", "reference"))
@@ -221,14 +221,11 @@ def set_backend(name: str) -> None:
     """Choose the backend by name; programs compiled for the former one are dropped."""
     from torsh.core.errors import InvalidArgumentError
     new: Backend
-    if name == "cpu":
-        from torsh.backend.cpu.backend import CpuBackend
-        new = CpuBackend()
-    elif name == "reference":
+    if name == "reference":
         from torsh.backend.reference import ReferenceBackend
         new = ReferenceBackend()
     else:
-        raise InvalidArgumentError(f"unknown backend {name!r}: use 'cpu' or 'reference'")
+        raise InvalidArgumentError(f"unknown backend {name!r}: this version has 'reference' (NumPy)")
     if recording.window is not None:
         flush_if_any = bool(_backend)
         if flush_if_any:

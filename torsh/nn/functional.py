@@ -1,9 +1,12 @@
 """``torch.nn.functional``: the functions of :mod:`torsh.functional` under their public name."""
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torsh.functional import activation, convolution, interpolation, loss, normalization, padding, pooling, sparse_and_dropout
+
+if TYPE_CHECKING:                       # the families' functions become names of this module below
+    def __getattr__(name: str) -> Any: ...
 
 _FAMILIES = (activation, convolution, interpolation, loss, normalization, padding, pooling, sparse_and_dropout)
 _PRIVATE = {"annotations", "T", "Any", "Tensor", "TABLE", "METHODS", "NAMESPACES"}

@@ -354,10 +354,10 @@ def nan_to_num(input: Tensor, nan: float | None = None, posinf: float | None = N
         return Tensor(emit1(TABLE["mul"], e) if False else emit2(TABLE["add"], e, constant(0, e.dtype))
                       if e.dtype.category else emit1(TABLE["cast"], e, "bool"))
     if e.dtype.category == 3:
-        from torsh.tensor.complex import complex as make_complex
+        from torsh.tensor.conversion import complex as make_complex
         return make_complex(nan_to_num(input.real, nan, posinf, neginf), nan_to_num(input.imag, nan, posinf, neginf))
     import ml_dtypes
-    limits = ml_dtypes.finfo(e.dtype.numpy)
+    limits = ml_dtypes.finfo(e.dtype.numpy)  # type: ignore[no-untyped-call]
     numbers = (nan if nan is not None else 0.0, posinf if posinf is not None else float(limits.max),
                neginf if neginf is not None else float(limits.min))
     where = TABLE["where"]

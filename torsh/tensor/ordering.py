@@ -169,9 +169,9 @@ def searchsorted(sorted_sequence: Tensor, input: Any, *, out_int32: bool = False
                                  f"tensor {list(v.shape)}")
     if sorter is not None:
         s = np.take_along_axis(s, sorter.detach()._ndarray(), -1)
-    mode = "right" if after else "left"
+    mode: Any = "right" if after else "left"
     if s.ndim == 1:
-        found = np.searchsorted(s, v, mode)
+        found: Any = np.searchsorted(s, v, mode)  # type: ignore[call-overload]
     else:
         rows, cells = s.reshape(-1, s.shape[-1]), v.reshape(-1, v.shape[-1]) if v.size else v.reshape(len(s.reshape(-1, s.shape[-1])), -1)
         found = np.stack([np.searchsorted(a, b, mode) for a, b in zip(rows, cells, strict=True)]).reshape(v.shape) \

@@ -286,7 +286,8 @@ def set_rng_state(state: Any) -> None:
     default_generator.set_state(state)
 
 
-NAMESPACES[""].update({"manual_seed": manual_seed, "seed": default_generator.seed, "initial_seed": initial_seed,
+_PUBLIC: dict[str, Any] = {"manual_seed": manual_seed, "seed": default_generator.seed, "initial_seed": initial_seed,
                        "get_rng_state": get_rng_state, "set_rng_state": set_rng_state, "Generator": Generator,
-                       "default_generator": default_generator})
+                       "default_generator": default_generator}
+NAMESPACES[""].update(_PUBLIC)
 __all__ = ["InvalidArgumentError", "seeds", "uniform_expr", "normal_expr", "rand", "randn"]

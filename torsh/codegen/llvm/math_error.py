@@ -43,5 +43,8 @@ def erf(m: Writer, x: Operand) -> Operand:
 
 def erfc(m: Writer, x: Operand) -> Operand:
     """1 - erf(x) without cancellation."""
-    tail = _erfc_positive(m, m.abs(x))
-    return m.select(m.compare("olt", x, 0.0), 2.0 - tail, tail)
+    magnitude = m.abs(x)
+    tail = _erfc_positive(m, magnitude)
+    outside = m.select(m.compare("olt", x, 0.0), 2.0 - tail, tail)
+    inside = m.fma(-x, _erf_ratio(m, x), 1.0 - x)
+    return m.select(m.compare("olt", magnitude, 0.5), inside, outside)

@@ -204,5 +204,5 @@ asinh = widened(_asinh)
 acosh = widened(_acosh)
 atanh = widened(_atanh)
 
-__all__ = ["acosh", "asinh", "atanh", "cosh", "exp", "exp2", "exp_parts", "exp_scaled", "expm1", "log", "log10", "log1p", "log2",
-           "sigmoid", "sinh", "split", "tanh"]
+__all__ = ["acosh", "asinh", "atanh", "cosh", "exp", "exp2", "exp_parts", "exp_scaled", "expm1", "log", "log10", "log1p",
+           "log2", "sigmoid", "sinh", "split", "tanh"]
