@@ -12,11 +12,18 @@ LAYERS = ["core", "ops", "graph", "autograd", "tensor", "functional", "nn"]
 BELOW_TENSORS = ["compiler", "codegen", "backend"]
 
 
+def imported(node: ast.AST) -> list[str]:
+    """The modules that a statement imports."""
+    if isinstance(node, ast.ImportFrom):
+        return [node.module or ""]
+    return [a.name for a in node.names] if isinstance(node, ast.Import) else []
+
+
 def imports_at_import_time(path: Path) -> set[str]:
     """Subpackages of torsh that a module imports when it is loaded (imports inside of functions are late on purpose)."""
     found = set()
     for node in ast.parse(path.read_text()).body:
-        names = [node.module] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names] if isinstance(node, ast.Import) else []
+        names = imported(node)
         found |= {n.split(".")[1] for n in names if n and n.startswith("torsh.")}
     return found
 
@@ -48,5 +55,4 @@ def test_every_file_belongs_to_a_known_package():
 def test_torsh_never_imports_torch():
     for path in ROOT.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names] if isinstance(node, ast.Import) else []
-            assert not any(n == "torch" or n.startswith("torch.") for n in names), path
+            assert not any(n == "torch" or n.startswith("torch.") for n in imported(node)), path

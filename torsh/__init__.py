@@ -10,7 +10,8 @@ import math as _math
 from typing import Any
 
 # The op table comes first: everything else looks operations up in it.
-import torsh.ops  # noqa: F401, I001
+import torsh.ops
+import torsh.functional.activation
 from torsh import autograd
 from torsh.autograd import enable_grad, inference_mode, is_grad_enabled, is_inference_mode_enabled, no_grad, set_grad_enabled
 from torsh.core import errors

@@ -20,22 +20,23 @@ def tensor(array: Any) -> torch.Tensor:
 
 
 def compare(mine: Callable[..., Expr], theirs: Callable[..., torch.Tensor], *arrays: Any, message: str = "",
-            gradient: bool = True, least: float = 0) -> None:
-    """Equal values by references and by decompositions, and equal gradients by both."""
+            gradient: bool = True, least: float = 0, frozen: Sequence[int] = ()) -> None:
+    """Equal values by references and by decompositions, and equal gradients by both; none of the ``frozen`` arguments."""
     exprs, leaves, scalars = inputs(arrays)
     head = mine(*exprs)
-    tensors = [tensor(a) for a in arrays]
+    tensors = [tensor(a).detach() if i in frozen else tensor(a) for i, a in enumerate(arrays)]
     expected = theirs(*tensors)
     assert head.shape == tuple(expected.shape), f"{message}: {head.shape} is not {tuple(expected.shape)}"
     agree([head], [expected], leaves, scalars, message, least)
-    targets = [(e, t) for e, t in zip(exprs, tensors, strict=True) if t.requires_grad]
+    targets = [t for t in tensors if t.requires_grad]
     if not gradient or not targets or not expected.requires_grad:
         return
     seed = np.random.default_rng(5).standard_normal(head.shape).astype(head.dtype.numpy)
     exprs, leaves, scalars = inputs([*arrays, seed])
-    found = gradients(mine(*exprs[:-1]), [e for e in exprs[:-1] if e.requires_grad], exprs[-1])
-    wanted = torch.autograd.grad(expected, [t for _, t in targets], torch.from_numpy(seed), allow_unused=True)
-    filled = [torch.zeros_like(t) if w is None else w for (_, t), w in zip(targets, wanted, strict=True)]
+    own = [e for i, e in enumerate(exprs[:-1]) if e.requires_grad and i not in frozen]
+    found = gradients(mine(*exprs[:-1]), own, exprs[-1])
+    wanted = torch.autograd.grad(expected, targets, torch.from_numpy(seed), allow_unused=True)
+    filled = [torch.zeros_like(t) if w is None else w for t, w in zip(targets, wanted, strict=True)]
     agree(found, filled, leaves, scalars, f"{message} gradient", max(least, 1e-9))
 
 

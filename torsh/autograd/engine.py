@@ -276,12 +276,11 @@ def run_backward(roots: Sequence[tuple[Any, Expr | None]], inputs: Sequence[Any]
     if inputs is None and len(roots) == 1 and roots[0][1] is None and not recording.window.cuts \
             and not recording.window.functions and roots[0][0]._history is None:
         head = expr_of(roots[0][0])
-        check_not_consumed(head)
         plan = planned(head, create_graph)
         window = recording.window
         for e, g in plan:
             state.reach(target_of(e, window), g)
-        consume(head, retain_graph)
+        consume(roots[0][0], head, retain_graph)
     else:
         general_backward(roots, inputs, state)
     state.drain()
@@ -291,13 +290,15 @@ def run_backward(roots: Sequence[tuple[Any, Expr | None]], inputs: Sequence[Any]
 def general_backward(roots: Sequence[tuple[Any, Expr | None]], inputs: Sequence[Any] | None, state: Accumulator) -> None:
     """Backward with several heads, given gradients, targets inside of the graph, hooks or custom functions."""
     seeds: list[tuple[Expr, Expr]] = []
+    heads: list[tuple[Any, Expr]] = []
     for t, g in roots:
         if t._history is not None and t._root is None and t._storage is not None:
             state.reach(t, ones_like(t._expr) if g is None else g)
             continue
         head = expr_of(t)
-        check_not_consumed(head)
+        check_not_consumed(t, head)
         seeds.append((head, ones_like(head) if g is None else g))
+        heads.append((t, head))
     if not seeds:
         return
     wanted: dict[Expr, list[Any]] = {}
@@ -315,8 +316,8 @@ def general_backward(roots: Sequence[tuple[Any, Expr | None]], inputs: Sequence[
             t = target_of(e, window)
             if not any(t is w for w in wanted.get(e, ())):
                 state.reach(t, g)
-    for head, _ in seeds:
-        consume(head, state.retain_graph)
+    for t, head in heads:
+        consume(t, head, state.retain_graph)
 
 
 def walk(seeds: list[tuple[Expr, Expr]], wanted: dict[Expr, list[Any]], state: Accumulator) -> list[tuple[Expr, Expr]]:
@@ -344,7 +345,7 @@ class Visitor:
     def cut(self, e: Expr, g: Expr) -> Expr:
         """Hooks and retained gradients of an intermediate handle."""
         t = self.window.cuts.get(e)
-        if t is None or t._leaf_grad:
+        if t is None or t._leaf_grad or not t._extra:
             return g
         if "hooks" in t._extra:
             g = run_hooks(t, g)
@@ -357,10 +358,12 @@ class Visitor:
         return self.window.functions[node.attr].backward(grads, self.state)  # type: ignore[index, call-overload]
 
 
-def consume(head: Expr, retain_graph: bool) -> None:
-    """Note that the backward of a head has been taken and its graph may be freed."""
+def consume(t: Any, head: Expr, retain_graph: bool) -> None:
+    """Note that the backward of a handle has been taken and its graph may be freed."""
     if not retain_graph:
         recording.window.consumed.append(head)
+        if not t._leaf_grad:
+            t._history = FREED
 
 
 # Ops whose gradients need none of the forward's values: taking their backward twice is harmless, as in PyTorch.
@@ -369,10 +372,24 @@ SAVES_NOTHING: Final = frozenset({"add", "sub", "neg", "sum", "mean", "reshape",
                                   "diagonal", "unfold", "as_strided", "detach"})
 
 
-def check_not_consumed(head: Expr) -> None:
+def check_not_consumed(t: Any, head: Expr) -> None:
     """Raise PyTorch's error for a second backward through a graph that was freed."""
-    if head in recording.window.consumed and any(e.op.name not in SAVES_NOTHING for e in topological([head])):
+    if t._history is FREED and not t._leaf_grad and any(e.op.name not in SAVES_NOTHING for e in topological([head])):
         raise freed_error()
+
+
+class Freed:
+    """History of a handle whose graph was freed by a backward call."""
+
+    __slots__ = ()
+    order: Final = (0, 0)
+
+    def backward(self, t: Any, g: Expr, state: Accumulator) -> None:
+        """Always raises PyTorch's error for a second backward."""
+        raise freed_error()
+
+
+FREED: Final = Freed()
 
 
 def freed_error() -> AutogradError:

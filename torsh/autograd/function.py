@@ -220,7 +220,10 @@ def tied(o: Any, node: Expr, number: int, k: int, dirty: bool) -> Any:
         from torsh.graph.handle import write
         write(o, e)
         return o
-    return Window.tensor_class(e)
+    out = Window.tensor_class(e)
+    # Histories of handles that outlive the window end here, so this handle has to live as long as the window.
+    recording.window.cuts[e] = out
+    return out
 
 
 def once_differentiable(fn: Any) -> Any:

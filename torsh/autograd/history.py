@@ -8,9 +8,10 @@ nothing else.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 from torsh.autograd.engine import (
+    FREED,
     FUNCTION_NODE,
     FUNCTION_OUTPUT,
     Accumulator,
@@ -114,20 +115,6 @@ class Segment:
             state.reach(target, out)
         if not state.retain_graph and plan.residuals:
             self.residuals = None
-
-
-class Freed:
-    """History of a handle whose graph was freed by a backward call."""
-
-    __slots__ = ()
-    order: Final = (0, 0)
-
-    def backward(self, t: Any, g: Expr, state: Accumulator) -> None:
-        """Always raises PyTorch's error for a second backward."""
-        raise freed_error()
-
-
-FREED: Final = Freed()
 
 
 def substitute(exprs: Sequence[Expr], bind: dict[Expr, Expr]) -> list[Expr]:

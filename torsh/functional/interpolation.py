@@ -35,7 +35,7 @@ def source_positions(n: int, out: int, scale: float | None, align_corners: bool)
     return (i + 0.5) * step - 0.5
 
 
-def nearest(x: Any, dim: int, out: int, scale: float | None, exact: bool) -> Any:
+def _nearest(x: Any, dim: int, out: int, scale: float | None, exact: bool) -> Any:
     """The nearest entries of one dimension."""
     n = x.shape[dim]
     step = np.float32(1 / scale if scale else n / out)
@@ -55,7 +55,7 @@ def blended(x: Any, dim: int, spots: np.ndarray[Any, Any], weights: np.ndarray[A
     return total
 
 
-def linear(x: Any, dim: int, out: int, scale: float | None, align_corners: bool) -> Any:
+def _linear(x: Any, dim: int, out: int, scale: float | None, align_corners: bool) -> Any:
     """Linear interpolation along one dimension."""
     n = x.shape[dim]
     where = np.maximum(source_positions(n, out, scale, align_corners), 0)
@@ -64,7 +64,7 @@ def linear(x: Any, dim: int, out: int, scale: float | None, align_corners: bool)
     return blended(x, dim, np.stack([low, np.minimum(low + 1, n - 1)]), np.stack([1 - share, share]))
 
 
-def cubic(x: Any, dim: int, out: int, scale: float | None, align_corners: bool) -> Any:
+def _cubic(x: Any, dim: int, out: int, scale: float | None, align_corners: bool) -> Any:
     """Cubic convolution along one dimension (Keys, 1981, with a = -0.75)."""
     n, a = x.shape[dim], -0.75
     where = source_positions(n, out, scale, align_corners)
@@ -111,11 +111,11 @@ def interpolate(input: Tensor, size: Any = None, scale_factor: Any = None, mode:
     x: Any = input
     for d, (out, scale) in enumerate(zip(sizes, scales, strict=True)):
         if mode.startswith("nearest"):
-            x = nearest(x, 2 + d, out, scale, mode == "nearest-exact")
+            x = _nearest(x, 2 + d, out, scale, mode == "nearest-exact")
         elif mode == "bicubic":
-            x = cubic(x, 2 + d, out, scale, bool(align_corners))
+            x = _cubic(x, 2 + d, out, scale, bool(align_corners))
         else:
-            x = linear(x, 2 + d, out, scale, bool(align_corners))
+            x = _linear(x, 2 + d, out, scale, bool(align_corners))
     return x  # type: ignore[no-any-return]
 
 

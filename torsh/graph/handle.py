@@ -38,7 +38,7 @@ class Token:
     __slots__ = ("window",)
 
     def __init__(self, window: Window) -> None:
-        self.window = window
+        self.window: Window | None = window
 
 
 class Handle:
@@ -112,7 +112,7 @@ def synchronise_handle(t: Any) -> Expr:
     if root is None:
         token = t._token
         if t._storage is None and token.window is not window:
-            token.window.run()              # pending in another thread's window
+            token.window.run()  # type: ignore[union-attr]  # pending in another thread's window
         e = t._expr if t._storage is None else enter(t, window)
     else:
         root_expr = root._expr if root._token is window.token else synchronise_handle(root)

@@ -123,6 +123,7 @@ def clear(window: Window) -> None:
     window.consumed.clear()
     window.cuts.clear()
     window.functions.clear()
+    window.token.window = None          # a window and its token refer to each other
 
 
 def evict() -> None:

@@ -98,7 +98,7 @@ def _bce(x: Expr, y: Expr) -> Expr:
 
 
 def _bce_target_gradient(g: Expr, out: Expr, x: Expr, y: Expr) -> Expr:
-    return mul(g, sub(maximum(unary("log1p", neg(x)), -100), maximum(log(x), -100)))
+    return mul(g, sub(unary("log1p", neg(x)), log(x)))
 
 
 # args: probability, target. Logarithms are bounded by -100, the gradient's divisor by 1e-12.

@@ -24,10 +24,18 @@ def array_over(storage: Storage, shape: tuple[int, ...], dtype: np.dtype[Any]) -
     """A NumPy array over a storage's memory; it keeps the storage alive."""
     if 0 in shape or not storage.nbytes:
         return np.empty(shape, dtype)
-    memory: Any = (ctypes.c_uint8 * storage.nbytes).from_address(storage.pointer)
-    memory._storage = storage
-    count = int(np.prod(shape, dtype=np.int64))
-    return np.frombuffer(memory, np.uint8, count * dtype.itemsize).view(dtype).reshape(shape)
+    return np.asarray(Memory(storage, shape, dtype)).view(dtype)
+
+
+class Memory:
+    """Gives NumPy the address of a storage, and keeps the storage alive."""
+
+    __slots__ = ("__array_interface__", "storage")
+
+    def __init__(self, storage: Storage, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self.storage = storage
+        self.__array_interface__ = {"version": 3, "shape": shape, "typestr": f"|V{dtype.itemsize}",
+                                    "data": (storage.pointer, False)}
 
 
 def successors(e: Expr) -> tuple[Expr, ...]:
