@@ -15,6 +15,8 @@ from torch_gradients import compare, normal  # noqa: E402
 from torsh.ops import loss as ls  # noqa: E402
 from torsh.ops import loss_elementwise as le  # noqa: E402
 from torsh.ops.attention import attention_expr  # noqa: E402
+from torsh.ops.common import apply  # noqa: E402
+from torsh.ops.connectionist import ctc_loss_expr  # noqa: E402
 
 F = torch.nn.functional
 RED = ("none", "mean", "sum")
@@ -166,3 +168,14 @@ def test_attention() -> None:
         compare(lambda a, b, c: attention_expr(a, b, c, enable_gqa=True),
                 lambda a, b, c: sdpa(a, b, c, enable_gqa=True), q, k[:, :2], v[:, :2])
     assert math.isfinite(float(q.sum()))
+
+
+def test_ctc() -> None:
+    """Repeated labels, short inputs, impossible alignments."""
+    x = normal(7, 4, 5)
+    targets = np.array([[1, 2, 2], [3, 3, 3], [4, 0, 0], [1, 2, 3]])
+    lengths, sizes = np.array([7, 5, 6, 2]), np.array([3, 3, 1, 3])
+    for zero in (False, True):
+        compare(lambda e, t, n, m, z=zero: ctc_loss_expr(apply("log_softmax", e, attr=2), t, n, m, 0, z),
+                lambda e, t, n, m, z=zero: F.ctc_loss(e.log_softmax(2), t, n, m, reduction="none", zero_infinity=z), x, targets,
+                lengths, sizes, gradient=zero, least=1e-8)

@@ -43,7 +43,7 @@ from torsh.ops.common import (
     zeros_like,
 )
 from torsh.ops.define import Array, is_half, wide
-from torsh.ops.expr import HOST, OPAQUE, Expr, Op, Shape, emit, emit2
+from torsh.ops.expr import HOST, OPAQUE, Expr, Op, Shape, emit, emit1, emit2
 
 Dims = tuple[int, ...]
 
@@ -394,7 +394,22 @@ def repeat_interleave_expr(e: Expr, repeats: int, dim: int) -> Expr:
 
 def one_hot_expr(index: Expr, classes: int) -> Expr:
     """int64 zeros with a one at ``index`` in a new last dimension."""
-    return cast(eq(unsqueeze(index, -1), iota((classes,), 0)), int64)
+    return emit1(ONE_HOT, index, classes)
+
+
+def _one_hot_infer(attr: int, index: Expr) -> tuple[Shape, DType]:
+    if index.dtype.category != 1:
+        raise DTypeError("one_hot is only applicable to index tensor of type LongTensor, got "
+                         f"{SCALAR_TYPE_NAMES[index.dtype.name]}")
+    if attr <= 0:
+        raise ShapeMismatchError(f"num_classes should be positive, got {attr}")
+    return (*index.shape, attr), int64
+
+
+# attr: number of classes. Positions that are no class give zeros everywhere.
+ONE_HOT: Final[Op] = Op(
+    "one_hot", _one_hot_infer, lambda attr, index: (np.asarray(index)[..., None] == np.arange(attr)).astype(np.int64),
+    decompose=lambda e: cast(eq(unsqueeze(cast(e.args[0], int64), -1), iota((e.attr,), 0)), int64))  # type: ignore[arg-type]
 
 
 # ---- embedding ---------------------------------------------------------------------------------------------------------

@@ -143,8 +143,8 @@ def _log_scan_gradient(e: Expr, g: Expr) -> tuple[Expr | None, ...]:
     dim: int = e.attr  # type: ignore[assignment]
 
     def side(condition: Expr, magnitude: Expr) -> Expr:
-        logs = where(condition, log(where(condition, magnitude, 1)), -math.inf)
-        total = reverse(emit1(LOGCUMSUMEXP, reverse(sub(logs, e), dim), dim), dim)
+        shares = where(condition, sub(log(where(condition, magnitude, 1)), e), -math.inf)
+        total = reverse(emit1(LOGCUMSUMEXP, reverse(shares, dim), dim), dim)
         return exp(apply("add", total, x))
     return (sub(side(gt(g, 0), g), side(lt(g, 0), neg(g))),)
 
