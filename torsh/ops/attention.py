@@ -38,8 +38,8 @@ def _check(attr: Attention, query: Expr, key: Expr, value: Expr) -> None:
             raise ShapeMismatchError("scaled_dot_product_attention: query, key and value need at least 2 dimensions, got "
                                      f"shapes {list(query.shape)}, {list(key.shape)} and {list(value.shape)}")
     if query.shape[-1] != key.shape[-1] or key.shape[-2] != value.shape[-2]:
-        raise ShapeMismatchError("scaled_dot_product_attention: query and key need equal last dimensions, key and value equal "
-                                 f"lengths, got shapes {list(query.shape)}, {list(key.shape)} and {list(value.shape)}")
+        raise ShapeMismatchError("scaled_dot_product_attention: query and key need equal last dimensions, key and value "
+                                 f"equal lengths, got shapes {list(query.shape)}, {list(key.shape)} and {list(value.shape)}")
     if attr.enable_gqa and (len(query.shape) < 3 or query.shape[-3] % key.shape[-3]):
         raise ShapeMismatchError("scaled_dot_product_attention: with enable_gqa the number of heads of query must be a "
                                  f"multiple of key's, got shapes {list(query.shape)} and {list(key.shape)}")
@@ -58,8 +58,8 @@ def _infer(attr: Attention, query: Expr, key: Expr, value: Expr, *rest: Expr) ->
     if attr.mask:
         mask = rest[0]
         if mask.dtype is not bool_ and mask.dtype is not query.dtype:
-            raise DTypeError("Expected attn_mask dtype to be bool or float or to match query dtype, but got attn_mask.dtype: "
-                             f"{mask.dtype.name} and  query.dtype: {query.dtype.name} instead.")
+            raise DTypeError("Expected attn_mask dtype to be bool or float or to match query dtype, but got "
+                             f"attn_mask.dtype: {mask.dtype.name} and  query.dtype: {query.dtype.name} instead.")
         lead = broadcast_shapes((*lead, query.shape[-2], key.shape[-2]), mask.shape)[:-2]
     return (*lead, query.shape[-2], value.shape[-1]), query.dtype
 
@@ -104,7 +104,8 @@ SCALED_DOT_PRODUCT_ATTENTION: Final[Op] = Op("scaled_dot_product_attention", _in
 
 
 def attention_expr(query: Expr, key: Expr, value: Expr, mask: Expr | None = None, causal: bool = False,
-                   scale: float | None = None, enable_gqa: bool = False, dropout: tuple[Expr, Expr, Expr] | None = None) -> Expr:
+                   scale: float | None = None, enable_gqa: bool = False,
+                   dropout: tuple[Expr, Expr, Expr] | None = None) -> Expr:
     """``softmax(query @ key.T * scale + mask) @ value``; dropout: (probability, seed, offset)."""
     if mask is not None and causal:
         raise ShapeMismatchError("_scaled_dot_product_attention: Explicit attn_mask should not be set when is_causal=True")

@@ -127,8 +127,8 @@ def matmul_expr(a: Expr, b: Expr) -> Expr:
     if m == 0 or n == 0:
         raise ShapeMismatchError(f"both arguments to matmul need to be at least 1D, but they are {m}D and {n}D")
     if m == 1 and n == 1 and a.shape != b.shape:
-        raise ShapeMismatchError(f"inconsistent tensor size, expected tensor [{a.shape[0]}] and src [{b.shape[0]}] to have the "
-                                 f"same number of elements, but got {a.shape[0]} and {b.shape[0]} elements respectively")
+        raise ShapeMismatchError(f"inconsistent tensor size, expected tensor [{a.shape[0]}] and src [{b.shape[0]}] to have "
+                                 f"the same number of elements, but got {a.shape[0]} and {b.shape[0]} elements respectively")
     if m == 2 and n == 1 and a.shape[1] != b.shape[0]:
         raise ShapeMismatchError(f"size mismatch, got input ({a.shape[0]}), mat ({a.shape[0]}x{a.shape[1]}), vec "
                                  f"({b.shape[0]})")
@@ -146,14 +146,14 @@ def _linear_infer(attr: None, x: Expr, weight: Expr, *bias: Expr) -> tuple[Shape
                                  f"{list(x.shape)} and {list(weight.shape)}")
     for other in (weight, *bias):
         if other.dtype is not x.dtype:
-            raise DTypeError(f"linear: mat1 and mat2 must have the same dtype, but got {SCALAR_TYPE_NAMES[x.dtype.name]} and "
-                             f"{SCALAR_TYPE_NAMES[other.dtype.name]}")
+            raise DTypeError(f"linear: mat1 and mat2 must have the same dtype, but got {SCALAR_TYPE_NAMES[x.dtype.name]} "
+                             f"and {SCALAR_TYPE_NAMES[other.dtype.name]}")
     if x.dtype is bool_:
         raise not_implemented("linear", x.dtype)
     outputs, inputs = weight.shape
     if x.shape[-1] != inputs:
-        raise ShapeMismatchError(f"linear: mat1 and mat2 shapes cannot be multiplied ({prod(x.shape[:-1])}x{x.shape[-1]} and "
-                                 f"{inputs}x{outputs})")
+        raise ShapeMismatchError(f"linear: mat1 and mat2 shapes cannot be multiplied ({prod(x.shape[:-1])}x{x.shape[-1]} "
+                                 f"and {inputs}x{outputs})")
     if bias and bias[0].shape not in ((outputs,), (1,), ()):
         raise ShapeMismatchError(f"linear: the bias of shape {list(bias[0].shape)} does not fit a weight of shape "
                                  f"{list(weight.shape)}; expected [{outputs}]")
@@ -225,8 +225,8 @@ def tensordot_expr(a: Expr, b: Expr, left: Sequence[int], right: Sequence[int]) 
     for i, j in zip(first, second, strict=True):
         m, n = a.shape[i], b.shape[j]
         if m != n and m != 1 and n != 1:
-            raise ShapeMismatchError(f"contracted dimensions need to match, but first has size {m} in dim {i} and second has "
-                                     f"size {n} in dim {j}")
+            raise ShapeMismatchError(f"contracted dimensions need to match, but first has size {m} in dim {i} and second "
+                                     f"has size {n} in dim {j}")
         # A dimension of size 1 against a longer one: the longer one is summed.
         a = _summed(a, i) if n == 1 != m else a
         b = _summed(b, j) if m == 1 != n else b
@@ -280,14 +280,14 @@ def _explicit(labels: list[str], rank: int | None, number: int) -> Labels:
     if "..." not in labels:
         if rank is not None and len(labels) != rank:
             raise InvalidSubscriptsError(
-                f"einsum(): the number of subscripts in the equation ({len(labels)}) does not match the number of dimensions "
-                f"({rank}) for operand {number} and no ellipsis was given")
+                f"einsum(): the number of subscripts in the equation ({len(labels)}) does not match the number of "
+                f"dimensions ({rank}) for operand {number} and no ellipsis was given")
         return tuple(labels)
     assert rank is not None
     extra = rank - (len(labels) - 1)
     if extra < 0:
-        raise InvalidSubscriptsError(f"einsum(): the number of subscripts in the equation ({len(labels) - 1}) is more than the "
-                                     f"number of dimensions ({rank}) for operand {number}")
+        raise InvalidSubscriptsError(f"einsum(): the number of subscripts in the equation ({len(labels) - 1}) is more than "
+                                     f"the number of dimensions ({rank}) for operand {number}")
     at = labels.index("...")
     return (*labels[:at], *[f"...{extra - 1 - i}" for i in range(extra)], *labels[at + 1:])
 
@@ -328,8 +328,8 @@ def _diagonals(e: Expr, labels: Labels, number: int) -> tuple[Expr, Labels]:
         i = labels.index(x)
         j = labels.index(x, i + 1)
         if e.shape[i] != e.shape[j]:
-            raise InvalidSubscriptsError(f"einsum(): subscript {x} is repeated for operand {number} but the sizes don't match, "
-                                         f"{e.shape[j]} != {e.shape[i]}")
+            raise InvalidSubscriptsError(f"einsum(): subscript {x} is repeated for operand {number} but the sizes don't "
+                                         f"match, {e.shape[j]} != {e.shape[i]}")
         e = apply("diagonal", e, attr=(0, i, j))
         labels = (*[y for k, y in enumerate(labels) if k not in (i, j)], x)
     return e, labels

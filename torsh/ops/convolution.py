@@ -6,6 +6,7 @@ the channels-first result directly. Depthwise convolutions are sums over windows
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from math import prod
 from typing import Any, Final, NamedTuple
 
@@ -80,18 +81,18 @@ def _check(attr: Convolution, x: Expr, weight: Expr, bias: tuple[Expr, ...]) -> 
     for other in (weight, *bias):
         if other.dtype is not x.dtype:
             raise DTypeError(f"Input type ({SCALAR_TYPE_NAMES[x.dtype.name]}) and "
-                             f"{'weight' if other is weight else 'bias'} type ({SCALAR_TYPE_NAMES[other.dtype.name]}) should "
-                             "be the same")
+                             f"{'weight' if other is weight else 'bias'} type ({SCALAR_TYPE_NAMES[other.dtype.name]}) "
+                             "should be the same")
     if x.dtype is bool_:
         raise not_implemented("convolution", x.dtype)
     head = f"Given {'transposed=1' if attr.transposed else f'groups={attr.groups}'}, weight of size {_listed(weight.shape)}"
     if weight.shape[0] % attr.groups:
-        raise ShapeMismatchError(f"Given groups={attr.groups}, expected weight to be divisible by {attr.groups} at dimension 0, "
-                                 f"but got weight of size {_listed(weight.shape)} instead")
+        raise ShapeMismatchError(f"Given groups={attr.groups}, expected weight to be divisible by {attr.groups} at "
+                                 f"dimension 0, but got weight of size {_listed(weight.shape)} instead")
     channels = weight.shape[0] if attr.transposed else weight.shape[1] * attr.groups
     if x.shape[1] != channels:
-        raise ShapeMismatchError(f"{head}, expected input{_listed(x.shape)} to have {channels} channels, but got {x.shape[1]} "
-                                 "channels instead")
+        raise ShapeMismatchError(f"{head}, expected input{_listed(x.shape)} to have {channels} channels, but got "
+                                 f"{x.shape[1]} channels instead")
     outputs = weight.shape[1] * attr.groups if attr.transposed else weight.shape[0]
     if bias and bias[0].shape != (outputs,):
         sized = head if attr.transposed else f"Given weight of size {_listed(weight.shape)}"
@@ -238,13 +239,59 @@ def _transposed(x: Expr, weight: Expr, attr: Convolution, shape: Shape) -> Expr:
     kernel = weight.shape[2:]
     if all(k == s and d == 1 for k, s, d in zip(kernel, attr.stride, attr.dilation, strict=True)):
         return _tiled(x, weight, attr, shape)
-    x = spaced(x, attr.stride)
+    if any(s > 1 for s in attr.stride) and all(d == 1 for d in attr.dilation):
+        return _by_phases(x, weight, attr, shape)
+    return _spread_out(spaced(x, attr.stride), weight, attr, shape)
+
+
+def _spread_out(x: Expr, weight: Expr, attr: Convolution, shape: Shape) -> Expr:
+    """A transposed convolution of stride 1 as a plain one with the windows reversed."""
+    kernel = weight.shape[2:]
     pairs = []
     for n, out, k, d, (before, _) in zip(x.shape[2:], shape[2:], kernel, attr.dilation, attr.padding, strict=True):
         first = extent(k, d) - 1 - before
         pairs.append((first, out + extent(k, d) - 1 - first - n))
     plain = attr.forward()._replace(stride=(1,) * len(kernel), padding=tuple(pairs))
     return _forward(x, _turned(weight, attr.groups), plain, shape)
+
+
+class Phase(NamedTuple):
+    """Every stride-th element of a result along one dimension: where they are, and what they are computed from."""
+
+    start: int      # first of these elements
+    length: int
+    tap: int        # first element of the kernel that meets them; then every stride-th
+    taps: int
+    offset: int     # the first one in terms of the input: padding before it
+
+
+def _phases(stride: int, before: int, kernel: int, out: int) -> list[Phase]:
+    # Element q gets x[i] * w[k] with i * stride + k = q + before: k has the remainder of q + before.
+    found = []
+    for start in range(min(stride, out)):
+        tap = (start + before) % stride
+        length = (out - 1 - start) // stride + 1
+        found.append(Phase(start, length, tap, max(-(-(kernel - tap) // stride), 0), (start + before - tap) // stride))
+    return found
+
+
+def _by_phases(x: Expr, weight: Expr, attr: Convolution, shape: Shape) -> Expr:
+    """A strided transposed convolution: one of stride 1 per remainder of positions, each with its share of the kernel."""
+    kernel, rank = weight.shape[2:], len(attr.stride)
+    every = [_phases(s, before, k, n) for s, (before, _), k, n in zip(
+        attr.stride, attr.padding, kernel, shape[2:], strict=True)]
+    out = full(shape, 0, x.dtype)
+    for phase in product(*every):
+        if not all(p.taps for p in phase):
+            continue
+        taps = [(p.tap, p.taps, s) for p, s in zip(phase, attr.stride, strict=True)]
+        part = weight if prod(kernel) == 1 else \
+            emit1(TABLE["slice"], weight, ((0, weight.shape[0], 1), (0, weight.shape[1], 1), *taps))
+        unit = attr._replace(stride=(1,) * rank, padding=tuple([(p.offset, 0) for p in phase]))
+        value = _spread_out(x, part, unit, (*shape[:2], *[p.length for p in phase]))
+        place = tuple([(p.start, p.length, s) for p, s in zip(phase, attr.stride, strict=True)])
+        out = emit2(TABLE["view_write"], out, value, (("slice", ((0, shape[0], 1), (0, shape[1], 1), *place)),))
+    return out
 
 
 def _tiled(x: Expr, weight: Expr, attr: Convolution, shape: Shape) -> Expr:
@@ -283,8 +330,10 @@ def weight_gradient(x: Expr, g: Expr, attr: Convolution, kernel: Sizes) -> Expr:
     return emit2(CONVOLUTION_WEIGHT_GRADIENT, conj(x), g, (attr.forward(), tuple(kernel)))
 
 
-def _cropped(e: Expr, sizes: Sizes) -> Expr:
-    return e if e.shape[2:] == sizes else fit(e, sizes)
+def _exact(attr: Convolution) -> Convolution:
+    """The plain convolution that takes a transposed one's result back to the sizes of its input, element by element."""
+    padding = tuple([(a, b - extra) for (a, b), extra in zip(attr.padding, attr.output_padding, strict=True)])
+    return attr.forward()._replace(padding=padding)
 
 
 def _gradient(e: Expr, g: Expr) -> tuple[Expr | None, ...]:
@@ -294,26 +343,18 @@ def _gradient(e: Expr, g: Expr) -> tuple[Expr | None, ...]:
     grads: list[Expr | None] = [None, None]
     if x.requires_grad:
         if attr.transposed:
-            grads[0] = _cropped(emit2(CONVOLUTION, g, conj(weight), attr.forward()), x.shape[2:])
+            grads[0] = emit2(CONVOLUTION, g, conj(weight), _exact(attr))
         else:
             grads[0] = input_gradient(g, weight, attr, x.shape[2:])
     if weight.requires_grad:
         if attr.transposed:
-            needed = _least_sizes(attr, x.shape[2:], kernel)
-            grads[1] = weight_gradient(fit(g, needed), x, attr, kernel) if g.shape[2:] != needed else \
-                weight_gradient(g, x, attr, kernel)
+            grads[1] = weight_gradient(g, x, _exact(attr), kernel)
         else:
             grads[1] = weight_gradient(x, g, attr, kernel)
     if bias:
         total = sum_to(g, (1, g.shape[1], *(1,) * len(kernel)))
         grads.append(reshape(total, bias[0].shape) if bias[0].requires_grad else None)
     return tuple(grads)
-
-
-def _least_sizes(attr: Convolution, sizes: Sizes, kernel: Sizes) -> Sizes:
-    """Sizes of a transposed convolution's result without output padding that no window reaches."""
-    least = _transposed_sizes(attr._replace(output_padding=(0,) * len(kernel)), sizes, kernel)
-    return tuple([m + min(extra, s - 1) for m, extra, s in zip(least, attr.output_padding, attr.stride, strict=True)])
 
 
 # attr: Convolution; args: x (N, channels, *sizes), weight, bias (outputs) optional. The weight is
@@ -393,8 +434,8 @@ def convolution_expr(x: Expr, weight: Expr, bias: Expr | None, stride: Sequence[
     rank = len(weight.shape) - 2
     if len(x.shape) not in (rank + 1, rank + 2):
         name = f"conv{'_transpose' if transposed else ''}{rank}d"
-        raise ShapeMismatchError(f"Expected {rank + 1}D (unbatched) or {rank + 2}D (batched) input to {name}, but got input of "
-                                 f"size: {_listed(x.shape)}")
+        raise ShapeMismatchError(f"Expected {rank + 1}D (unbatched) or {rank + 2}D (batched) input to {name}, but got input "
+                                 f"of size: {_listed(x.shape)}")
     extra = tuple(output_padding) or (0,) * rank
     if transposed and any(p >= s and p >= d for p, s, d in zip(extra, stride, dilation, strict=True)):
         raise ShapeMismatchError(f"output padding must be smaller than either stride or dilation, but got output_padding "

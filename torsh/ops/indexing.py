@@ -60,8 +60,8 @@ def region_shape(source: Shape, dims: Dims, index_shape: Shape) -> Shape:
 def _check_indices(name: str, source: Expr, dims: Dims, indices: Sequence[Expr]) -> Shape:
     """Raise PyTorch's errors; gives the common shape of the index tensors."""
     if len(dims) != len(indices) or not dims or list(dims) != sorted(set(dims)) or dims[-1] >= len(source.shape):
-        raise IndexOutOfRangeError(f"{name}: {len(indices)} index tensors for dimensions {list(dims)} do not fit a tensor of "
-                                   f"shape {list(source.shape)}")
+        raise IndexOutOfRangeError(f"{name}: {len(indices)} index tensors for dimensions {list(dims)} do not fit a tensor "
+                                   f"of shape {list(source.shape)}")
     for i in indices:
         if i.dtype is not int64:
             raise IndexOutOfRangeError(f"{name}: tensors used as indices must be int64, got {i.dtype.name}")
@@ -128,8 +128,8 @@ def _put_infer(attr: tuple[Dims, bool], base: Expr, value: Expr, *indices: Expr)
                          f"{SCALAR_TYPE_NAMES[base.dtype.name]} for the destination and "
                          f"{SCALAR_TYPE_NAMES[value.dtype.name]} for the source.")
     if value.shape != region:
-        raise ShapeMismatchError(f"shape mismatch: value tensor of shape {list(value.shape)} cannot be broadcast to indexing "
-                                 f"result of shape {list(region)}")
+        raise ShapeMismatchError(f"shape mismatch: value tensor of shape {list(value.shape)} cannot be broadcast to "
+                                 f"indexing result of shape {list(region)}")
     return base.shape, base.dtype
 
 
@@ -190,10 +190,10 @@ def _check_gather(name: str, e: Expr, index: Expr, dim: int, all_but_dim: bool) 
     for axis, (n, size) in enumerate(zip(index.shape, e.shape, strict=False)):
         if n > size and axis != dim and 0 not in index.shape:
             if all_but_dim:
-                raise ShapeMismatchError(f"Size does not match at dimension {axis} expected index {list(index.shape)} to be no "
-                                         f"larger than self {list(e.shape)} apart from dimension {dim}")
-            raise ShapeMismatchError(f"Expected index {list(index.shape)} to be no larger than self {list(e.shape)} apart from "
-                                     f"dimension {dim}")
+                raise ShapeMismatchError(f"Size does not match at dimension {axis} expected index {list(index.shape)} to be "
+                                         f"no larger than self {list(e.shape)} apart from dimension {dim}")
+            raise ShapeMismatchError(f"Expected index {list(index.shape)} to be no larger than self {list(e.shape)} apart "
+                                     f"from dimension {dim}")
 
 
 def _gather_infer(attr: int, e: Expr, index: Expr) -> tuple[Shape, DType]:
@@ -242,8 +242,8 @@ def _scatter_infer(attr: tuple[int, str], base: Expr, index: Expr, source: Expr)
     if source.dtype is not base.dtype:
         raise DTypeError("scatter(): Expected self.dtype to be equal to src.dtype")
     if len(source.shape) != len(index.shape) or any(n > m for n, m in zip(index.shape, source.shape, strict=True)):
-        raise ShapeMismatchError(f"Expected index {list(index.shape)} to be no larger than self {list(base.shape)} apart from "
-                                 f"dimension {dim} and to be no larger size than src {list(source.shape)}")
+        raise ShapeMismatchError(f"Expected index {list(index.shape)} to be no larger than self {list(base.shape)} apart "
+                                 f"from dimension {dim} and to be no larger size than src {list(source.shape)}")
     return base.shape, base.dtype
 
 
@@ -373,10 +373,15 @@ def _select_reference(attr: int, a: Any, index: Any) -> Array:
     return np.take(array, checked_positions(index, array.shape[attr], attr, negative=False), attr)
 
 
+def _select_gradient(e: Expr, g: Expr) -> tuple[Expr | None, ...]:
+    dim: int = e.attr  # type: ignore[assignment]
+    return index_put(zeros_of(e.args[0], g), g, (e.args[1],), (dim,), True), None
+
+
 # attr: dimension; args: source, index (a vector)
 INDEX_SELECT: Final[Op] = Op(
     "index_select", _select_infer, _select_reference,
-    gradient=lambda e, g: (index_put(zeros_of(e.args[0], g), g, (e.args[1],), (e.attr,), True), None),  # type: ignore[arg-type]
+    gradient=_select_gradient,
     decompose=lambda e: index(e.args[0], (e.args[1],), (e.attr,)))  # type: ignore[arg-type]
 
 
@@ -418,8 +423,8 @@ def _embedding_infer(attr: tuple[int | None, bool], weight: Expr, index: Expr) -
     if len(weight.shape) != 2:
         raise ShapeMismatchError(f"'weight' must be 2-D, got shape {list(weight.shape)}")
     if index.dtype is not int64:
-        raise DTypeError(f"Expected tensor for argument #1 'indices' to have one of the following scalar types: Long, Int; but "
-                         f"got {SCALAR_TYPE_NAMES[index.dtype.name]} instead (while checking arguments for embedding)")
+        raise DTypeError(f"Expected tensor for argument #1 'indices' to have one of the following scalar types: Long, Int; "
+                         f"but got {SCALAR_TYPE_NAMES[index.dtype.name]} instead (while checking arguments for embedding)")
     return (*index.shape, weight.shape[1]), weight.dtype
 
 
@@ -507,9 +512,9 @@ def _search_reference(attr: bool, rows: Any, values: Any) -> Array:
 
 def _search_infer(attr: bool, rows: Expr, values: Expr) -> tuple[Shape, DType]:
     if len(rows.shape) != 1 and rows.shape[:-1] != values.shape[:-1]:
-        raise ShapeMismatchError("boundaries tensor should be 1 dimension or the first N-1 dimensions of boundaries tensor and "
-                                 f"input value tensor must match, but we got boundaries tensor {list(rows.shape)} and input "
-                                 f"value tensor {list(values.shape)}")
+        raise ShapeMismatchError("boundaries tensor should be 1 dimension or the first N-1 dimensions of boundaries tensor "
+                                 f"and input value tensor must match, but we got boundaries tensor {list(rows.shape)} and "
+                                 f"input value tensor {list(values.shape)}")
     return values.shape, int64
 
 

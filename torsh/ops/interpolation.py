@@ -43,7 +43,9 @@ from torsh.ops.expr import Expr, Op, Shape, emit, emit1
 from torsh.ops.indexing import index
 from torsh.ops.pooling import ADAPTIVE_AVG_POOL
 
-MODES: Final = {"nearest": None, "nearest-exact": None, "linear": 1, "bilinear": 2, "trilinear": 3, "bicubic": 2, "area": None}
+# dimensions that each mode is for; None: any
+MODES: Final = {"nearest": None, "nearest-exact": None, "linear": 1, "bilinear": 2, "trilinear": 3, "bicubic": 2,
+                "area": None}
 
 
 class Interpolation(NamedTuple):
@@ -61,8 +63,8 @@ def _infer(attr: Interpolation, x: Expr) -> tuple[Shape, DType]:
     if attr.mode not in MODES:
         raise InvalidArgumentError(f"interpolate: unknown mode {attr.mode!r}; use one of {', '.join(MODES)}")
     if MODES[attr.mode] not in (None, n) or len(x.shape) != n + 2:
-        raise InvalidArgumentError(f"interpolate: mode {attr.mode!r} does not fit an input of shape {list(x.shape)} and output "
-                                   f"sizes {list(attr.sizes)}")
+        raise InvalidArgumentError(f"interpolate: mode {attr.mode!r} does not fit an input of shape {list(x.shape)} and "
+                                   f"output sizes {list(attr.sizes)}")
     if any(m <= 0 for m in (*x.shape[2:], *attr.sizes)):
         raise ShapeMismatchError(f"Input and output sizes should be greater than 0, but got input (H: {list(x.shape[2:])}) "
                                  f"output (H: {list(attr.sizes)})")
@@ -200,8 +202,8 @@ class Sampling(NamedTuple):
 def _sample_infer(attr: Sampling, x: Expr, grid: Expr) -> tuple[Shape, DType]:
     n = len(x.shape) - 2
     if n not in (2, 3) or len(grid.shape) != n + 2 or grid.shape[-1] != n or grid.shape[0] != x.shape[0]:
-        raise ShapeMismatchError("grid_sampler(): expected input (N, C, ...) and grid (N, ..., dimensions) with the same batch "
-                                 f"size, got shapes {list(x.shape)} and {list(grid.shape)}")
+        raise ShapeMismatchError("grid_sampler(): expected input (N, C, ...) and grid (N, ..., dimensions) with the same "
+                                 f"batch size, got shapes {list(x.shape)} and {list(grid.shape)}")
     if attr.mode not in ("bilinear", "nearest", "bicubic") or (attr.mode == "bicubic" and n != 2):
         raise InvalidArgumentError(f"grid_sample: mode {attr.mode!r} is not possible for an input of shape {list(x.shape)}")
     if attr.padding_mode not in ("zeros", "border", "reflection"):

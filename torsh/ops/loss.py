@@ -73,7 +73,8 @@ def _check(name: str, attr: Classes, x: Expr, target: Expr, weight: tuple[Expr, 
                                    f"classes, got shape {list(target.shape)}")
     axis = class_axis(x)
     if x.shape[:axis] != target.shape[:axis]:
-        raise InvalidArgumentError(f"Expected input batch_size ({x.shape[0]}) to match target batch_size ({target.shape[0]}).")
+        raise InvalidArgumentError(f"Expected input batch_size ({x.shape[0]}) to match target batch_size "
+                                   f"({target.shape[0]}).")
     if (*x.shape[:axis], *x.shape[axis + 1:]) != target.shape:
         raise ShapeMismatchError(f"{name}: size mismatch (got input: {list(x.shape)}, target: {list(target.shape)})")
     for w in weight:

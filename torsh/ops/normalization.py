@@ -186,8 +186,8 @@ def _infer(name: str) -> Callable[..., tuple[Shape, DType]]:
                                              f"shape {list(p.shape)} and normalized_shape = {list(sizes)}")
             return x.shape, x.dtype
         if len(x.shape) < 2:
-            raise ShapeMismatchError(f"{name}: expected an input with at least 2 dimensions (batch, channels, ...), got shape "
-                                     f"{list(x.shape)}")
+            raise ShapeMismatchError(f"{name}: expected an input with at least 2 dimensions (batch, channels, ...), got "
+                                     f"shape {list(x.shape)}")
         if name == "group_norm" and x.shape[1] % attr.detail:
             raise ShapeMismatchError("Expected number of channels in input to be divisible by num_groups, but got input of "
                                      f"shape {list(x.shape)} and num_groups={attr.detail}")

@@ -87,8 +87,8 @@ def _sizes(name: str, attr: Windows, shape: Shape) -> Sizes:
         if p < 0:
             raise ShapeMismatchError(f"pad must be non-negative, but got pad: {p}")
         if p > extent(k, d) // 2:
-            raise ShapeMismatchError(f"pad should be at most half of effective kernel size, but got pad={p}, kernel_size={k} "
-                                     f"and dilation={d}")
+            raise ShapeMismatchError(f"pad should be at most half of effective kernel size, but got pad={p}, "
+                                     f"kernel_size={k} and dilation={d}")
     sizes = shape[len(shape) - n:]
     out = tuple([pooled_size(m, k, s, p, d, attr.ceil_mode) for m, k, s, p, d in zip(
         sizes, attr.kernel, attr.stride, attr.padding, attr.dilation, strict=True)])
@@ -380,8 +380,8 @@ def _adaptive_sizes(name: str, attr: Sizes, x: Expr) -> Sizes:
         raise ShapeMismatchError(f"{name}{n}d: elements of output_size must be greater than or equal to 0 but received "
                                  f"{list(attr)}")
     if any(m == 0 for m in x.shape[-n:]):
-        raise ShapeMismatchError(f"{name}{n}d(): Expected input to have non-zero size for non-batch dimensions, but input has "
-                                 f"sizes {list(x.shape)}")
+        raise ShapeMismatchError(f"{name}{n}d(): Expected input to have non-zero size for non-batch dimensions, but input "
+                                 f"has sizes {list(x.shape)}")
     return attr
 
 
@@ -543,7 +543,7 @@ ADAPTIVE_MAX_POOL_INDEX: Final[Op] = Op("adaptive_max_pool_index", _adaptive_max
 
 
 def fractional_max_pool_expr(x: Expr, samples: Expr, kernel: Sizes, counts: Sizes) -> tuple[Expr, Expr]:
-    """(maxima, positions) of windows whose places along each dimension come from ``samples`` (N, C, dimensions) in [0, 1)."""
+    """(maxima, positions) of windows at random places: ``samples`` (N, C, dimensions) in [0, 1) place them."""
     n = len(kernel)
     lead = x.shape[:len(x.shape) - n]
     if any(k + c - 1 > m for k, c, m in zip(kernel, counts, x.shape[-n:], strict=True)):

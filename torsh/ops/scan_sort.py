@@ -183,7 +183,8 @@ def _topk_infer(attr: tuple[int, int, bool, bool], a: Expr) -> tuple[Shape, DTyp
     if not a.shape:
         return (), int64
     if not 0 <= k <= a.shape[dim]:
-        raise ShapeMismatchError(f"selected index k out of range: topk of {k} along dimension {dim} of shape {list(a.shape)}")
+        raise ShapeMismatchError(f"selected index k out of range: topk of {k} along dimension {dim} of shape "
+                                 f"{list(a.shape)}")
     return (*a.shape[:dim], k, *a.shape[dim + 1:]), int64
 
 

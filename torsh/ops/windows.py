@@ -75,9 +75,11 @@ def spaced(x: Expr, stride: Sizes) -> Expr:
 
 
 def numpy_windows(a: Array, kernel: Sizes, stride: Sizes, dilation: Sizes, padding: Pairs, value: Any = 0) -> Array:
-    """The windows of a padded NumPy array, of shape (..., *counts, *kernel)."""
+    """The windows of a padded (or cut) NumPy array, of shape (..., *counts, *kernel)."""
     lead = a.ndim - len(kernel)
-    padded = np.pad(a, ((0, 0),) * lead + tuple(padding), constant_values=value)
+    a = a[(..., *[slice(max(-x, 0), n + min(y, 0)) for n, (x, y) in zip(a.shape[lead:], padding, strict=True)])]
+    kept = [(max(x, 0), max(y, 0)) for x, y in padding]
+    padded = np.pad(a, ((0, 0),) * lead + tuple(kept), constant_values=value)
     counts = window_counts(padded.shape[lead:], kernel, stride, dilation, ((0, 0),) * len(kernel))
     steps = padded.strides
     strides = (*steps[:lead], *[v * s for v, s in zip(steps[lead:], stride, strict=True)],
@@ -220,8 +222,8 @@ def _columns_infer(attr: tuple[Any, ...], x: Expr) -> tuple[Shape, DType]:
     counts = window_counts(x.shape[-n:], kernel, stride, dilation, padding)
     if 0 in counts:
         raise ShapeMismatchError(f"Given input with spatial size {list(x.shape[-n:])}, kernel_size={kernel}, "
-                                 f"dilation={dilation}, padding={tuple(p[0] for p in padding)}, calculated shape of the array "
-                                 f"of sliding blocks as {counts}, but its components must be at least one.")
+                                 f"dilation={dilation}, padding={tuple(p[0] for p in padding)}, calculated shape of the "
+                                 f"array of sliding blocks as {counts}, but its components must be at least one.")
     return (*x.shape[:-n], *kernel, *counts), x.dtype
 
 
@@ -247,8 +249,8 @@ def _image_infer(attr: tuple[Any, ...], columns: Expr) -> tuple[Shape, DType]:
     n = len(kernel)
     counts = window_counts(sizes, kernel, stride, dilation, padding)
     if columns.shape[-n:] != counts or columns.shape[-2 * n:-n] != tuple(kernel):
-        raise ShapeMismatchError(f"col2im: columns of shape {list(columns.shape)} do not fit output sizes {list(sizes)} with "
-                                 f"kernel {list(kernel)}: expected [..., {[*kernel, *counts]}]")
+        raise ShapeMismatchError(f"col2im: columns of shape {list(columns.shape)} do not fit output sizes {list(sizes)} "
+                                 f"with kernel {list(kernel)}: expected [..., {[*kernel, *counts]}]")
     return (*columns.shape[:-2 * n], *sizes), columns.dtype
 
 
@@ -293,9 +295,14 @@ def _image_decompose(e: Expr) -> Expr:
     return cast(pad_spatial(total, tuple([(-a, -b) for a, b in padding])), e.dtype)
 
 
+def _columns_gradient(e: Expr, g: Expr) -> tuple[Expr | None, ...]:
+    attr: tuple[Any, ...] = e.attr  # type: ignore[assignment]
+    return (emit1(COL2IM, g, (*attr, e.args[0].shape[-len(attr[0]):])),)
+
+
 IM2COL: Final[Op] = Op(
     "im2col", _columns_infer, _columns_reference, decompose=_columns_decompose,
-    gradient=lambda e, g: (emit1(COL2IM, g, (*e.attr, e.args[0].shape[-len(e.attr[0]):])),))  # type: ignore[index, misc, arg-type]
+    gradient=_columns_gradient)
 COL2IM: Final[Op] = Op("col2im", _image_infer, _image_reference, decompose=_image_decompose,
                        gradient=lambda e, g: (emit1(IM2COL, g, e.attr[:4]),))  # type: ignore[index]
 
@@ -313,13 +320,13 @@ def fold_expr(x: Expr, sizes: Sizes, kernel: Sizes, dilation: Sizes, padding: Si
     pairs = tuple([(p, p) for p in padding])
     counts = window_counts(sizes, tuple(kernel), tuple(stride), tuple(dilation), pairs)
     if x.shape[-2] % prod(kernel):
-        raise ShapeMismatchError(f"Expected size of input's dimension 1 to be divisible by the product of kernel_size, but got "
-                                 f"input.size(1)={x.shape[-2]} and kernel_size={tuple(kernel)}.")
+        raise ShapeMismatchError(f"Expected size of input's dimension 1 to be divisible by the product of kernel_size, but "
+                                 f"got input.size(1)={x.shape[-2]} and kernel_size={tuple(kernel)}.")
     if x.shape[-1] != prod(counts):
         text = " * ".join(str(c) for c in counts)
-        raise ShapeMismatchError(f"Given output_size={tuple(sizes)}, kernel_size={tuple(kernel)}, dilation={tuple(dilation)}, "
-                                 f"padding={tuple(padding)}, stride={tuple(stride)}, expected size of input's dimension 2 to "
-                                 f"match the calculated number of sliding blocks {text} = {prod(counts)}, but got "
-                                 f"input.size(2)={x.shape[-1]}.")
+        raise ShapeMismatchError(f"Given output_size={tuple(sizes)}, kernel_size={tuple(kernel)}, "
+                                 f"dilation={tuple(dilation)}, padding={tuple(padding)}, stride={tuple(stride)}, expected "
+                                 f"size of input's dimension 2 to match the calculated number of sliding blocks {text} = "
+                                 f"{prod(counts)}, but got input.size(2)={x.shape[-1]}.")
     columns = reshape(x, (*x.shape[:-2], x.shape[-2] // prod(kernel), *kernel, *counts))
     return emit1(COL2IM, columns, (tuple(kernel), tuple(stride), tuple(dilation), pairs, tuple(sizes)))
