@@ -19,8 +19,9 @@ from typing import Any, Final
 
 from torsh.core.errors import AutogradError
 from torsh.graph.handle import expr_of, materialised, requires_grad, write
-from torsh.graph.window import Window, caches
+from torsh.graph.window import Window
 from torsh.ops.expr import (
+    CACHES,
     LEAF_OP,
     MEMO_GRAD,
     MEMO_NO_GRAD,
@@ -38,7 +39,7 @@ from torsh.ops.expr import (
 )
 
 _plans: Final[dict[Any, list[tuple[Expr, Expr]]]] = {}
-caches.append(_plans)
+CACHES.append(_plans)
 
 # The value of output number attr of a custom function: args (value, node). The node's args are the function's inputs.
 FUNCTION_NODE: Final = Op("function_node", lambda attr, *args: ((), args[0].dtype), None,

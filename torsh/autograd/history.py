@@ -22,8 +22,8 @@ from torsh.autograd.engine import (
     topological,
 )
 from torsh.graph.handle import expr_of
-from torsh.graph.window import Window, caches, history_planner
-from torsh.ops.expr import LEAF_OP, SEED_OP, VARIABLE_OP, VIEW, Expr, emit, recording
+from torsh.graph.window import Window, history_planner
+from torsh.ops.expr import CACHES, LEAF_OP, SEED_OP, VARIABLE_OP, VIEW, Expr, emit, recording
 
 
 class SegmentPlan:
@@ -39,7 +39,7 @@ class SegmentPlan:
     def __init__(self, head: Expr, stop: frozenset[Expr], order: int, create_graph: bool) -> None:
         self.order = order
         self.cache: dict[Any, list[Expr]] = {}
-        caches.append(self.cache)
+        CACHES.append(self.cache)
         self.seed = Expr(SEED_OP, (), None, head.shape, head.dtype, True)
         self.function: int | None = None
         self.output = 0

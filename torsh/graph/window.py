@@ -17,6 +17,7 @@ from torsh.backend.base import Backend, Executable, Storage
 from torsh.core.errors import CompileError
 from torsh.graph.handle import Token, expr_of, materialised, requires_grad, write
 from torsh.ops.expr import (
+    CACHES,
     LEAF_OP,
     MEMO_GRAD,
     MEMO_NO_GRAD,
@@ -128,15 +129,11 @@ def clear(window: Window) -> None:
 
 def evict() -> None:
     """Empty the memos and the program cache together (expressions in use live on, they are only not shared any more)."""
-    for cache in caches:
+    for cache in CACHES:
         cache.clear()
     PROGRAMS.clear()
     MEMO_GRAD.clear()
     MEMO_NO_GRAD.clear()
-
-
-# Further tables keyed by expressions, emptied together with the memos.
-caches: list[dict[Any, Any]] = []
 
 
 def live_handles(pending: list[Any], references: int) -> list[Any]:
@@ -211,10 +208,10 @@ def build_program(window: Window, live: list[Any], exprs: list[Expr], pairs: lis
 
 
 def backend() -> Backend:
-    """The backend in use, chosen by ``TORSH_BACKEND`` or :func:`set_backend`; so far ``"reference"`` (NumPy)."""
+    """The backend in use, chosen by ``TORSH_BACKEND`` or :func:`set_backend`: ``"cpu"`` (compiled) or ``"reference"`` (NumPy)."""
     if not _backend:
         import os
-        set_backend(os.environ.get("TORSH_BACKEND", "reference"))
+        set_backend(os.environ.get("TORSH_BACKEND", "cpu"))
     return _backend[0]
 
 
@@ -222,11 +219,14 @@ def set_backend(name: str) -> None:
     """Choose the backend by name; programs compiled for the former one are dropped."""
     from torsh.core.errors import InvalidArgumentError
     new: Backend
-    if name == "reference":
+    if name == "cpu":
+        from torsh.backend.cpu.backend import CpuBackend
+        new = CpuBackend()
+    elif name == "reference":
         from torsh.backend.reference import ReferenceBackend
         new = ReferenceBackend()
     else:
-        raise InvalidArgumentError(f"unknown backend {name!r}: this version has 'reference' (NumPy)")
+        raise InvalidArgumentError(f"unknown backend {name!r}: use 'cpu' (compiled) or 'reference' (NumPy)")
     if recording.window is not None:
         flush_if_any = bool(_backend)
         if flush_if_any:

@@ -115,6 +115,8 @@ class Recording(threading.local):
 # One memo per grad mode, because requires_grad is part of what an expression is.
 MEMO_GRAD: Final[dict[Any, Expr]] = {}
 MEMO_NO_GRAD: Final[dict[Any, Expr]] = {}
+# Further tables keyed by expressions, emptied together with the memos.
+CACHES: Final[list[dict[Any, Any]]] = []
 recording: Final = Recording()
 
 

@@ -15,9 +15,10 @@ from typing import Any, Final
 
 from torsh.core.dtype import float32
 from torsh.graph.capture import dynamic_scalar
-from torsh.graph.window import caches, expr_of, rebind, scalar_expr
+from torsh.graph.window import expr_of, rebind, scalar_expr
 from torsh.ops.common import add, cast, mul, sub
 from torsh.ops.expr import (
+    CACHES,
     LEAF_OP,
     MEMO_GRAD,
     TABLE,
@@ -33,7 +34,7 @@ Rule = Callable[..., tuple[Expr, ...]]
 MEMO_LIMIT: Final = 1024
 
 _memo: Final[dict[Any, list[Expr]]] = {}
-caches.append(_memo)
+CACHES.append(_memo)
 
 
 def group_update(rule: Rule, options: tuple[Any, ...], params: Sequence[Any], grads: Sequence[Any], states: Sequence[Any],

@@ -1,0 +1,174 @@
+"""A program ready to run on the CPU: its calls packed for the native runtime, with host steps in between."""
+from __future__ import annotations
+
+import struct
+import threading
+from array import array
+from collections.abc import Sequence
+from ctypes import addressof, c_int64
+from typing import Any, Final
+
+import numpy as np
+
+from torsh.backend.base import Storage
+from torsh.backend.cpu import jit
+from torsh.backend.cpu.memory import POOL, PooledStorage, size_class
+from torsh.backend.cpu.native import RECORD_WORDS, native_runtime
+from torsh.backend.reference.evaluate import Memory
+from torsh.compiler.build import REFUSED
+from torsh.compiler.kernel import Call
+from torsh.compiler.plan import ArrayRef, HostStep, Plan
+from torsh.core.errors import CompileError, IndexOutOfRangeError
+
+SHARE_FROM: Final = 1 << 15       # cost of a call from which on threads share it
+UNREAD: Final = "8x"              # format of a table word that no call reads
+INTERRUPTIBLE: Final = 1 << 28    # cost of calls between two looks at pending signals (some tenths of a second)
+
+
+class _Status(threading.local):
+    """Status words of this thread's programs."""
+
+    def __init__(self) -> None:
+        self.words = (c_int64 * 4)()
+        self.stop = c_int64(0)
+        self.address = addressof(self.words)
+        self.stop_address = addressof(self.stop)
+
+
+_status: Final = _Status()
+
+
+class CpuExecutable:
+    """A compiled program; see :class:`torsh.backend.base.Executable`."""
+
+    def __init__(self, plan: Plan, scalar_kinds: Sequence[str]) -> None:
+        self.plan = plan
+        self.runtime = native_runtime()
+        calls = [s for s in plan.steps if isinstance(s, Call)]
+        self.records, self.params = _packed(calls, self.runtime.threads)
+        self.address = self.records.buffer_info()[0]
+        self.sections = _sections(plan)
+        self.pack = struct.Struct(f"={1 + plan.leaves + len(plan.output_bytes)}q{''.join(scalar_kinds)}").pack
+        self.used_scalars = [k for k, kind in enumerate(scalar_kinds) if kind != UNREAD]
+        self.all_scalars = len(self.used_scalars) == len(scalar_kinds)
+        self.output_classes = [(n, size_class(n)) for n in plan.output_bytes]
+        self.scratch = size_class(plan.scratch_bytes) if plan.scratch_bytes else 0
+        self.simple = len(self.sections) == 1 and isinstance(self.sections[0], tuple)
+
+    def run(self, leaves: Sequence[Storage], scalars: Sequence[Any], into: Sequence[Storage | None]) -> list[Storage]:
+        """Compute all outputs; see :meth:`torsh.backend.base.Executable.run`."""
+        take = POOL.take
+        outputs: list[Any] = [s if s is not None else PooledStorage(take(size), nbytes, size)
+                              for s, (nbytes, size) in zip(into, self.output_classes, strict=True)]
+        scratch = take(self.scratch) if self.scratch else 0
+        try:
+            table = self.table(scratch, leaves, outputs, scalars)
+            if self.simple:
+                begin, end = self.sections[0]  # type: ignore[misc]
+                done = self.runtime.run(self.address, begin, end, table, _status.address, _status.stop_address)
+                if done != end:
+                    self.failed()
+            else:
+                self.run_sections(table, scalars)
+        finally:
+            if scratch:
+                POOL.give(scratch, self.scratch)
+        return outputs
+
+    def table(self, scratch: int, leaves: Sequence[Storage], outputs: Sequence[Storage], scalars: Sequence[Any]) -> Any:
+        """The words that calls find their buffers and numbers in."""
+        used = self.used_scalars
+        numbers = scalars[:len(used)] if self.all_scalars else [scalars[k] for k in used]
+        count = self.plan.leaves
+        if len(leaves) > count:
+            leaves = leaves[:count]
+        try:
+            return self.pack(scratch, *[s.pointer for s in leaves], *[s.pointer for s in outputs], *numbers)
+        except struct.error:
+            raise OverflowError("Python integer too large to convert to a 64-bit number") from None
+
+    def run_sections(self, table: bytes, scalars: Sequence[Any]) -> None:
+        """Runs of calls, with host steps in between; signals are looked at after each."""
+        for section in self.sections:
+            if isinstance(section, HostStep):
+                run_host_step(section, table, scalars)
+                continue
+            begin, end = section
+            if self.runtime.run(self.address, begin, end, table, _status.address, _status.stop_address) != end:
+                self.failed()
+
+    def failed(self) -> None:
+        """Raise what the status words say."""
+        code, index, size, number = _status.words
+        _status.words[0] = 0
+        if not code:
+            raise CompileError("the program was stopped")
+        calls = [s for s in self.plan.steps if isinstance(s, Call)]
+        if index < REFUSED // 2:
+            index -= REFUSED
+        raise IndexOutOfRangeError(f"index {index} is out of bounds for dimension with size {size} (in {calls[number].label})")
+
+
+def _packed(calls: Sequence[Call], threads: int) -> tuple[array[int], array[int]]:
+    """(records of the calls, their parameters)."""
+    params = array("q", [word for c in calls for word in c.params])
+    base = params.buffer_info()[0] if len(params) else 0
+    words: list[int] = []
+    offset = 0
+    for call, address in zip(calls, jit.addresses_of(c.kernel for c in calls), strict=True):
+        shared = call.cost >= SHARE_FROM and call.units > 1
+        chunk = max(1, call.units // (4 * max(threads, 2))) if shared else 0
+        words += (address, base + 8 * offset, call.units, chunk, 0, 0)
+        offset += len(call.params)
+    assert len(words) == RECORD_WORDS * len(calls)
+    return array("q", words), params
+
+
+def _sections(plan: Plan) -> list[tuple[int, int] | HostStep]:
+    """Ranges of calls that run without coming back to Python, and host steps."""
+    sections: list[tuple[int, int] | HostStep] = []
+    begin = number = cost = 0
+    for step in plan.steps:
+        if isinstance(step, HostStep):
+            if number > begin:
+                sections.append((begin, number))
+            sections.append(step)
+            begin, cost = number, 0
+            continue
+        number += 1
+        cost += step.cost
+        if cost > INTERRUPTIBLE:
+            sections.append((begin, number))
+            begin, cost = number, 0
+    if number > begin or not sections:
+        sections.append((begin, number))
+    return sections
+
+
+def run_host_step(step: HostStep, table: bytes, scalars: Sequence[Any]) -> None:
+    """Compute one operation with its NumPy reference."""
+    args = [_host_argument(a, table, scalars) for a in step.args]
+    assert step.op.reference is not None
+    with np.errstate(all="ignore"):
+        result = np.asarray(step.op.reference(step.attr, *args))
+    if result.shape != step.out.shape or result.dtype != step.out.dtype.numpy:
+        raise CompileError(f"the reference of {step.op.name} gave {result.dtype}{list(result.shape)} where "
+                           f"{step.out.dtype.name}{list(step.out.shape)} was inferred")
+    array_at(step.out, table)[...] = result
+
+
+def _host_argument(a: Any, table: bytes, scalars: Sequence[Any]) -> Any:
+    if isinstance(a, ArrayRef):
+        return array_at(a, table)
+    kind, value, dtype = a
+    return scalars[value] if kind == "scalar" else value
+
+
+def array_at(ref: ArrayRef, table: bytes) -> Any:
+    """A NumPy array over a buffer of a running program."""
+    dtype = ref.dtype.numpy
+    if 0 in ref.shape:
+        return np.empty(ref.shape, dtype)
+    address, = struct.unpack_from("=q", table, 8 * ref.buffer.slot)
+    storage = Storage(address + ref.buffer.offset, 0, None)
+    return np.asarray(Memory(storage, ref.shape, dtype)).view(dtype)

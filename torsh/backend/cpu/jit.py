@@ -1,0 +1,89 @@
+"""From kernels to machine code: generated once per machine, kept on disk, loaded into the process when first needed."""
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+from torsh.backend.cpu import object_cache
+from torsh.codegen.llvm.target import Target, host_target
+from torsh.compiler.kernel import Kernel
+
+_addresses: Final[dict[Kernel, int]] = {}
+_lock = threading.RLock()
+statistics: Final[dict[str, int]] = {"compiled": 0, "loaded": 0}
+
+
+@lru_cache(maxsize=1)
+def generator_version() -> str:
+    """A digest of everything that decides what code a kernel becomes: the generator's sources and LLVM's version."""
+    import llvmlite
+
+    import torsh.codegen.llvm
+    digest = hashlib.sha256(llvmlite.__version__.encode())
+    for path in sorted(Path(torsh.codegen.llvm.__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=1)
+def _compiler() -> Any:
+    """The process's JIT compiler; it only links objects."""
+    import llvmlite.binding as llvm
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    return llvm.create_lljit_compiler()
+
+
+def emit(text: str, target: Target) -> bytes:
+    """The object file of an LLVM module."""
+    import llvmlite.binding as llvm
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    machine = llvm.Target.from_triple(target.triple).create_target_machine(
+        cpu=target.cpu, features=target.features, opt=1, reloc="pic", codemodel="small")
+    with llvm.parse_assembly(text) as module:
+        return bytes(machine.emit_object(module))
+
+
+def image_of(kernel: Kernel, target: Target) -> tuple[str, bytes]:
+    """(name of the function, object) of a kernel: from disk, or generated and kept there."""
+    key = object_cache.key_of(repr(kernel), target.key, generator_version())
+    symbol = f"torsh_{key[:24]}"
+    image = object_cache.load(key)
+    if image is None:
+        from torsh.codegen.llvm import generate
+        image = emit(generate(kernel, target, symbol), target)
+        statistics["compiled"] += 1
+        object_cache.store(key, image)
+    return symbol, image
+
+
+def addresses_of(kernels: Iterable[Kernel]) -> list[int]:
+    """Addresses of the native functions of kernels."""
+    result = []
+    for kernel in kernels:
+        address = _addresses.get(kernel)
+        if address is None:
+            with _lock:
+                address = _addresses.get(kernel) or _load(kernel)
+        result.append(address)
+    return result
+
+
+def _load(kernel: Kernel) -> int:
+    import llvmlite.binding as llvm
+    symbol, image = image_of(kernel, host_target())
+    builder = llvm.JITLibraryBuilder().add_object_img(image).add_current_process().export_symbol(symbol)
+    library = builder.link(_compiler(), symbol)
+    statistics["loaded"] += 1
+    address: int = library[symbol]
+    _libraries.append(library)
+    _addresses[kernel] = address
+    return address
+
+
+_libraries: Final[list[Any]] = []         # loaded code stays as long as the process

@@ -1,0 +1,144 @@
+"""Steps that are not loop kernels -> calls of templates, and host steps."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from torsh.compiler import templates
+from torsh.compiler.affine import NeedSplit, identity, split_axis
+from torsh.compiler.fuse import Buffer, Copy, Fusion, Step
+from torsh.compiler.graph import HOST, without_reshapes
+from torsh.compiler.kernel import BufferRef, Call
+from torsh.compiler.plan import ArrayRef, HostStep
+from torsh.core.dtype import dtype_by_name
+from torsh.core.shape import contiguous_strides
+from torsh.ops.expr import CONSTANT_OP, SCALAR_OP, Expr
+
+Place = Callable[[Buffer], BufferRef]
+
+
+class CallBuilder:
+    """Builds the calls of templates for one program."""
+
+    def __init__(self, fusion: Fusion, place: Place) -> None:
+        self.fusion = fusion
+        self.graph = fusion.graph
+        self.place = place
+
+    def build(self, step: Step) -> Call | HostStep:
+        """The call (or host step) of a step that is no group."""
+        if isinstance(step, Copy):
+            return self.copy(step)
+        e = step.node
+        if self.graph.kinds[e] == HOST:
+            return self.host(e)
+        builder: Callable[[Expr], Call] = getattr(self, e.op.name)
+        return builder(e)
+
+    def operand(self, e: Expr) -> tuple[BufferRef, tuple[int, ...]]:
+        """Where an operand's first element is, and its strides."""
+        base, offset, strides = self.graph.geometry(e)
+        ref = self.place(self.fusion.buffer_of(base))
+        return BufferRef(ref.slot, ref.offset + offset * base.dtype.itemsize), strides
+
+    def result(self, e: Expr) -> BufferRef:
+        """Where a result goes."""
+        return self.place(self.fusion.buffer_of(e))
+
+    # ---- copies --------------------------------------------------------------------------------------------------------
+
+    def copy(self, step: Copy) -> Call:
+        """Elements moved from one strided region to another."""
+        e, target = step.node, step.target
+        factors: Any = tuple([(n,) for n in e.shape])
+        while True:
+            extents = [n for parts in factors for n in parts]
+            try:
+                base, address, _ = self.graph.look(e, identity(e.shape, factors), extents, True)
+                break
+            except NeedSplit as split:
+                factors = tuple(split_axis(factors, split.axis, split.inner))
+        out_strides: list[int] = []
+        for stride, parts in zip(target.strides, factors, strict=True):
+            out_strides += [stride * s for s in contiguous_strides(parts)]
+        size = e.dtype.itemsize
+        source, out = self.place(self.fusion.buffer_of(base)), self.place(target.buffer)
+        source = BufferRef(source.slot, source.offset + address[0] * size)
+        out = BufferRef(out.slot, out.offset + target.offset * size)
+        merged, (sources, outs) = templates.coalesce(extents, address[1:], out_strides)
+        if not merged or (len(merged) == 1 and sources == [1] and outs == [1]):
+            return templates.copy(size, out, source, prod(extents))
+        return templates.transpose_copy(size, out, source, extents, address[1:], out_strides)
+
+    # ---- templates -----------------------------------------------------------------------------------------------------
+
+    def matmul(self, e: Expr) -> Call:
+        """Product of matrices."""
+        a, b = e.args
+        (a_ref, a_strides), (b_ref, b_strides) = self.operand(a), self.operand(b)
+        batch = e.shape[:-2]
+
+        def spread(x: Expr, strides: tuple[int, ...]) -> tuple[int, ...]:
+            extra = len(batch) - (len(x.shape) - 2)
+            return (*[0] * extra, *[0 if n == 1 else s for n, s in zip(x.shape[:-2], strides, strict=False)], *strides[-2:])
+        return templates.matmul(e.dtype, self.result(e), a_ref, b_ref, batch, e.shape[-2], e.shape[-1], a.shape[-1],
+                                spread(a, a_strides), spread(b, b_strides), contiguous_strides(e.shape))
+
+    def cumsum(self, e: Expr) -> Call:
+        """Running sums."""
+        return self._scan(e, "sum")
+
+    def cumprod(self, e: Expr) -> Call:
+        """Running products."""
+        return self._scan(e, "prod")
+
+    def _scan(self, e: Expr, kind: str) -> Call:
+        dim: int = e.attr  # type: ignore[assignment]
+        source, strides = self.operand(e.args[0])
+        if strides != contiguous_strides(e.shape):
+            raise AssertionError("the operand of a scan is contiguous")
+        return templates.scan(e.dtype, kind, self.result(e), source, prod(e.shape[:dim]), e.shape[dim], prod(e.shape[dim + 1:]))
+
+    def scatter(self, e: Expr) -> Call:
+        """Writes along one dimension."""
+        dim, mode = e.attr  # type: ignore[misc]
+        base, index, source = e.args
+        (index_ref, index_strides), (source_ref, source_strides) = self.operand(index), self.operand(source)
+        return templates.scatter(e.dtype, mode, self.result(e), index_ref, source_ref, dim, index.shape, base.shape,
+                                 index_strides, source_strides)
+
+    def index_put(self, e: Expr) -> Call:
+        """Writes at positions of index tensors."""
+        dims, accumulate = e.attr  # type: ignore[misc]
+        base, value, *indices = e.args
+        rank = len(value.shape) - (len(base.shape) - len(dims))
+        neighbours = dims == tuple(range(dims[0], dims[0] + len(dims)))
+        front = dims[0] if neighbours else 0
+        shape = value.shape[front:front + rank]
+        placed = []
+        for i in indices:
+            ref, strides = self.operand(i)
+            spread = [0 if n == 1 else s for n, s in zip(i.shape, strides, strict=True)]
+            placed.append((ref, (*[0] * (rank - len(spread)), *spread)))
+        value_ref, value_strides = self.operand(value)
+        return templates.index_put(e.dtype, accumulate, self.result(e), base.shape, placed, dims, shape, value_ref,
+                                   value_strides)
+
+    # ---- host ----------------------------------------------------------------------------------------------------------
+
+    def host(self, e: Expr) -> HostStep:
+        """An operation that runs through its NumPy reference."""
+        args: list[Any] = []
+        for a in e.args:
+            base = without_reshapes(a)
+            if base.op is SCALAR_OP:
+                args.append(("scalar", base.attr, base.dtype))
+            elif base.op is CONSTANT_OP:
+                value: Any = base.attr
+                args.append(("constant", np.asarray(value[0]).astype(dtype_by_name(value[1]).numpy), base.dtype))
+            else:
+                args.append(ArrayRef(self.place(self.fusion.buffer_of(base)), a.shape, a.dtype))
+        return HostStep(e.op, e.attr, tuple(args), ArrayRef(self.result(e), e.shape, e.dtype))

@@ -1,0 +1,116 @@
+"""The compiler as a whole: outputs -> lowered -> fused -> ordered -> memory planned -> calls."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torsh.compiler import memory, templates
+from torsh.compiler.build import KernelBuilder
+from torsh.compiler.calls import CallBuilder
+from torsh.compiler.fuse import Buffer, Fusion, Group, Step
+from torsh.compiler.graph import Graph, MustStore, Supported
+from torsh.compiler.kernel import BufferRef, Call
+from torsh.compiler.lower import lower
+from torsh.compiler.plan import HostStep, Plan
+from torsh.core.errors import CompileError
+from torsh.ops.expr import LEAF_OP, SCALAR_OP, Expr, no_grad_recording
+
+_ATTEMPTS = 64
+
+
+def compile_plan(outputs: Sequence[Expr], in_place: Sequence[tuple[int, int]], supported: Supported,
+                 sizes: tuple[int, int]) -> Plan:
+    """The plan of the program that computes ``outputs``.
+
+    in_place: (output number, leaf position) pairs: the output is stored in that leaf's memory. supported: can loop kernels do
+    an operation on arguments of a dtype? sizes: (number of leaves, number of Python numbers) of the window.
+    """
+    lowered = [lower(e) for e in outputs]
+    with no_grad_recording():
+        fusion, steps = _fused(lowered, in_place, supported)
+        return _Planner(fusion, steps, lowered, sizes).plan()
+
+
+def _fused(lowered: Sequence[Expr], in_place: Sequence[tuple[int, int]], supported: Supported) -> tuple[Fusion, list[Step]]:
+    """Fusion, again with one more stored expression whenever an access turns out to be impossible."""
+    forced: set[Expr] = set()
+    for _ in range(_ATTEMPTS):
+        try:
+            fusion = Fusion(Graph(lowered, forced, supported), lowered, in_place)
+            return fusion, fusion.build()
+        except MustStore as problem:
+            if problem.expr in forced:
+                raise CompileError(f"a view of {problem.expr} can neither be accessed nor stored") from None
+            forced.add(problem.expr)
+    raise CompileError(f"the program has more than {_ATTEMPTS} views that have to be copied")
+
+
+class _Planner:
+    """Places buffers and builds calls."""
+
+    def __init__(self, fusion: Fusion, steps: list[Step], outputs: Sequence[Expr], sizes: tuple[int, int]) -> None:
+        self.fusion = fusion
+        self.steps = steps
+        self.outputs = outputs
+        self.leaves, self.scalars = sizes
+        for e in fusion.graph.order:
+            if e.op is LEAF_OP:
+                self.leaves = max(self.leaves, e.attr + 1)  # type: ignore[operator]
+            elif e.op is SCALAR_OP:
+                self.scalars = max(self.scalars, e.attr + 1)  # type: ignore[operator]
+
+    def plan(self) -> Plan:
+        """The plan."""
+        late = self._late_buffers()
+        scratch = memory.plan(self.steps)
+        calls: list[Call | HostStep] = []
+        templates_of = CallBuilder(self.fusion, self.place)
+        for step in self.steps:
+            if isinstance(step, Group):
+                call: Call | HostStep = KernelBuilder(self.fusion, step, self.place, self._scalar_word).build()
+            else:
+                call = templates_of.build(step)
+            calls.append(call)
+        for number, buffer in late:
+            calls.append(templates.copy(1, BufferRef(1 + self.leaves + number), self.place(buffer), buffer.nbytes))
+        sizes = tuple([_nbytes(e) for e in self.outputs])
+        return Plan(calls, scratch, self.leaves, sizes, self.scalars)
+
+    def _late_buffers(self) -> list[tuple[int, Buffer]]:
+        """Buffers of in-place outputs that other steps would overwrite too early: in the arena until the end."""
+        found: dict[int, Buffer] = {}
+        for step in self.steps:
+            for b in step.writes:
+                if b.output in self.fusion.late:
+                    found[b.output] = b
+        for b in found.values():
+            b.output = -1
+        result = sorted(found.items())
+        if result:
+            end = Step(-1, self.outputs[0])
+            end.reads = [b for _, b in result]
+            self.steps = [*self.steps]
+            self._keep(end)
+        return result
+
+    def _keep(self, end: Step) -> None:
+        """Keep buffers alive until the end of the program."""
+        if self.steps:
+            self.steps[-1].reads = [*self.steps[-1].reads, *end.reads]
+
+    def place(self, buffer: Buffer) -> BufferRef:
+        """Table word and byte offset of a buffer."""
+        if buffer.leaf >= 0:
+            return BufferRef(1 + buffer.leaf)
+        if buffer.output >= 0:
+            return BufferRef(1 + self.leaves + buffer.output)
+        return BufferRef(0, buffer.offset)
+
+    def _scalar_word(self, position: int) -> int:
+        return 1 + self.leaves + len(self.outputs) + position
+
+
+def _nbytes(e: Expr) -> int:
+    count = e.dtype.itemsize
+    for n in e.shape:
+        count *= n
+    return count
