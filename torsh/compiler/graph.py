@@ -180,7 +180,7 @@ class Graph:
 
     def _operand(self, e: Expr, a: Expr) -> None:
         """An operand of a template, of a host operation or of an indexed read: it has to be in memory."""
-        if self.kinds[e] == HOST:
+        if self.kinds[e] == HOST or e.op.name in ("cumsum", "cumprod"):      # they take contiguous operands
             base = without_reshapes(a)
             if base.op is not LEAF_OP and not (base.op in (SCALAR_OP, CONSTANT_OP) and not a.shape):
                 self.stored.add(base)
