@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from torsh.compiler import templates
-from torsh.compiler.affine import NeedSplit, identity, split_axis
-from torsh.compiler.fuse import Buffer, Copy, Fusion, Step
+from torsh.compiler.fuse import Buffer, Copy, Fusion, Step, spread
 from torsh.compiler.graph import HOST, without_reshapes
 from torsh.compiler.kernel import BufferRef, Call
 from torsh.compiler.plan import ArrayRef, HostStep
@@ -53,17 +52,9 @@ class CallBuilder:
     def copy(self, step: Copy) -> Call:
         """Elements moved from one strided region to another."""
         e, target = step.node, step.target
-        factors: Any = tuple([(n,) for n in e.shape])
-        while True:
-            extents = [n for parts in factors for n in parts]
-            try:
-                base, address, _ = self.graph.look(e, identity(e.shape, factors), extents, True)
-                break
-            except NeedSplit as split:
-                factors = tuple(split_axis(factors, split.axis, split.inner))
-        out_strides: list[int] = []
-        for stride, parts in zip(target.strides, factors, strict=True):
-            out_strides += [stride * s for s in contiguous_strides(parts)]
+        base, factors, address = self.fusion.copied(e)
+        extents = [n for parts in factors for n in parts]
+        out_strides = spread(target, factors)
         size = e.dtype.itemsize
         source, out = self.place(self.fusion.buffer_of(base)), self.place(target.buffer)
         source = BufferRef(source.slot, source.offset + address[0] * size)

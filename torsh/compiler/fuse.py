@@ -17,6 +17,7 @@ from typing import Final
 from torsh.compiler.affine import Form, Map, NeedSplit, broadcast, constant_form, flat, identity, split_axis
 from torsh.compiler.graph import ASSEMBLE, HOST, INLINE, INPUT, LOOK, NOTHING, REDUCE, TEMPLATE, Graph, without_reshapes
 from torsh.compiler.kernel import GRID_BLOCK
+from torsh.compiler.templates import COPY_RANK, coalesce
 from torsh.core.shape import broadcast_shapes, contiguous_strides
 from torsh.ops.expr import TABLE, Expr, Shape
 from torsh.ops.shape import chain_geometry
@@ -110,7 +111,7 @@ class Group(Step):
             if e.shape == tuple([n for d, n in enumerate(self.shape) if d not in self.reduced]):
                 return tuple([form for d, form in enumerate(full) if d not in self.reduced])
             if e.shape == tuple([1 if d in self.reduced else n for d, n in enumerate(self.shape)]):
-                zero = constant_form(0, len(self.extents))
+                zero = constant_form(0, sum(map(len, factors)))
                 return tuple([zero if d in self.reduced else form for d, form in enumerate(full)])
         return None
 
@@ -123,6 +124,11 @@ def independent(shape: Shape, reduced: Iterable[int]) -> int:
     if last in gone or not kept:
         return prod(kept)
     return prod(kept[:-1]) * -(-kept[-1] // GRID_BLOCK)
+
+
+def spread(target: Target, factors: Factors) -> list[int]:
+    """The strides of a target for the axes that its dimensions are split into."""
+    return [stride * s for stride, parts in zip(target.strides, factors, strict=True) for s in contiguous_strides(parts)]
 
 
 def copy_of(e: Expr) -> Expr:
@@ -444,7 +450,7 @@ class Fusion:
                 root = aliases[root]
             self.buffers[e] = self.buffer_of(root)
         kind = self.graph.kinds[e]
-        if kind in (INLINE, REDUCE):
+        if kind in (INLINE, REDUCE, INPUT):
             self.place(e)
         elif kind == LOOK:
             self.copy(e)
@@ -463,7 +469,7 @@ class Fusion:
         if target is not None:
             self.targets[e] = target
             self.kept.add(e)
-        inner = self._plain_source(e)
+        inner = self._plain_source(e, self.target_of(e))
         if inner is None or (inner in self.group_of and e.shape == inner.shape):
             group = self.place(e, extra)
             return 1 << group.number
@@ -474,14 +480,23 @@ class Fusion:
         self.ready[e] = 1 << step.number
         return 1 << step.number
 
-    def _plain_source(self, e: Expr) -> Expr | None:
-        """What a pure copy reads; None if it has to be computed."""
+    def _plain_source(self, e: Expr, target: Target) -> Expr | None:
+        """What a pure copy reads; None if it has to be computed, or has more dimensions than copies can have."""
+        base, factors, address = self.copied(e)
+        if not self.graph.in_memory(base):
+            return None
+        extents = [n for parts in factors for n in parts]
+        merged, _ = coalesce(extents, address[1:], spread(target, factors))
+        return base if len(merged) <= COPY_RANK or e.dtype.is_complex else None
+
+    def copied(self, e: Expr) -> tuple[Expr, Factors, Form]:
+        """(source, axes, address in the source) of a view that is copied, its dimensions split as far as needed."""
         factors: Factors = tuple([(n,) for n in e.shape])
         while True:
+            extents = [n for parts in factors for n in parts]
             try:
-                extents = [n for parts in factors for n in parts]
-                base, _, _ = self.graph.look(e, identity(e.shape, factors), extents, True)
-                return base if self.graph.in_memory(base) else None
+                base, address, _ = self.graph.look(e, identity(e.shape, factors), extents, True)
+                return base, factors, address
             except NeedSplit as split:
                 factors = tuple(split_axis(factors, split.axis, split.inner))
 

@@ -27,7 +27,7 @@ REDUCE: Final = "reduce"
 TEMPLATE: Final = "template"   # matmul, scatter, index_put, scans
 ASSEMBLE: Final = "assemble"   # cat, view_write: a buffer written in parts
 HOST: Final = "host"
-NOTHING: Final = "nothing"     # empty: a buffer with undefined contents
+NOTHING: Final = "nothing"     # a buffer with undefined contents, or without elements
 
 _CHEAP: Final = 6              # operations that are rather repeated than stored
 _LONG: Final = 96              # operations in one inlined expression before it is cut
@@ -40,6 +40,8 @@ Supported = Callable[[str, DType], bool]     # can loop kernels do the operation
 def kind_of(e: Expr, supported: Supported) -> str:
     """Which kind of expression this is."""
     op, name = e.op, e.op.name
+    if 0 in e.shape and op is not LEAF_OP:
+        return NOTHING
     if op.kind == ELEMENTWISE:
         dtypes = {a.dtype for a in e.args}
         if name == "cast":

@@ -325,6 +325,12 @@ def _contiguous_scan(e: Expr, args: tuple[Expr, ...]) -> Expr:
     return emit1(e.op, lower_again(cast(args[0], e.dtype)), e.attr)
 
 
+def _put(e: Expr, args: tuple[Expr, ...]) -> Expr:
+    # Without positions, or without elements to take them, nothing is written.
+    written = args[1]
+    return emit(e.op, args, e.attr) if prod(written.shape) and prod(e.shape) else args[0]
+
+
 def _matmul(e: Expr, args: tuple[Expr, ...]) -> Expr:
     if not prod(e.shape) or not args[0].shape[-1]:
         return full(e.shape, 0, e.dtype)
@@ -333,4 +339,4 @@ def _matmul(e: Expr, args: tuple[Expr, ...]) -> Expr:
 
 _SIMPLER: Final[dict[str, Callable[[Expr, tuple[Expr, ...]], Expr]]] = {
     "cast": _cast, "cat": _cat, "view_write": _view_write, "cumsum": _contiguous_scan, "cumprod": _contiguous_scan,
-    "matmul": _matmul, **dict.fromkeys(_VIEW_RULES, _view)}
+    "matmul": _matmul, "scatter": _put, "index_put": _put, **dict.fromkeys(_VIEW_RULES, _view)}

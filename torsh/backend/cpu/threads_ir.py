@@ -1,14 +1,14 @@
 """The threads of the native runtime as LLVM text: how they wait, sleep, are woken, share work, start and end.
 
-A *job* is one parallel call. Its owner (the thread that holds ``@lock``) writes its fields and then the number of its chunks
-into ``@remaining``. Whoever lowers that counter from a positive value has claimed a chunk, and from then until it adds the
-chunks it has done to ``@done`` the fields cannot change: the owner waits for all chunks before it leaves. A worker that is
-late finds nothing to claim and is never waited for, so the owner finishes alone if nobody else is scheduled.
+A *job* is one parallel call. Its owner (the thread that holds ``@lock``) writes its fields and then the number of chunks into
+the first word of ``@job``. Whoever lowers that word from a positive value has claimed a chunk, and from then until it adds
+the chunks it has done to ``@done`` the fields cannot change: the owner waits for all chunks before it leaves. A worker that
+is late finds nothing to claim and is never waited for, so the owner finishes alone if nobody else is scheduled.
 
-Each thread has a *slot* with a state that it sleeps on: 0 awake, 1 asleep. Slot 0 is the owner's, slots 1 ... are the
-workers'. A sleeper says so first and looks for work afterwards; who posts work does it the other way round: nobody sleeps
-through a job. Sleeping workers are roused as a tree: slot s rouses slots 2s+1 and 2s+2, and whoever
-ends a worker's state 1 counts it out of ``@sleepers``.
+Each thread has a *slot* with a state that it sleeps on: 0 awake, 1 asleep (2: being woken). Slot 0 is the owner's, slots
+1 ... are the workers'. A sleeper says so first and looks for work afterwards; who posts work does it the other way round:
+nobody sleeps through a job. Sleeping workers are woken as a tree: slot s wakes slots 2s+1 and 2s+2. Whoever ends a worker's
+state 1 counts it out of ``@sleepers``.
 
 There are two ways to sleep: a futex (Linux), or a mutex and a condition variable per slot (any POSIX system). The texts are
 templates, filled by :mod:`.runtime_ir`.
