@@ -16,7 +16,7 @@ from torsh.core.dtype import DType
 from torsh.core.errors import InvalidArgumentError
 
 BATCH_RANK: Final = 4
-COPY_RANK: Final = 6
+COPY_RANK: Final = 9         # windows of a batched, grouped, three-dimensional convolution
 SCATTER_RANK: Final = 6
 INDEX_RANK: Final = 4
 REST_RANK: Final = 4
@@ -39,7 +39,7 @@ INDEX_PUT_PER_INDEX: Final = ("slot", "offset", "size", "out_stride", "strides[4
 FILL_PARAMETERS: Final = ("out_slot", "out_offset", "value", "count", "block")
 COPY_PARAMETERS: Final = ("out_slot", "out_offset", "src_slot", "src_offset", "count", "block")
 TRANSPOSE_PARAMETERS: Final = (
-    "out_slot", "out_offset", "src_slot", "src_offset", "extents[6]", "src_strides[6]", "out_strides[6]", "row_block",
+    "out_slot", "out_offset", "src_slot", "src_offset", "extents[9]", "src_strides[9]", "out_strides[9]", "row_block",
     "column_block")
 
 _STREAM_BYTES: Final = 1 << 16
@@ -264,7 +264,7 @@ def transpose_copy(itemsize: int, out: BufferRef, src: BufferRef, extents: Seque
                    out_strides: Sequence[int]) -> Call:
     """out[p] = src[p] for all positions of ``extents``, each with its own strides (``permute().contiguous()``).
 
-    itemsize: 1, 2, 4, 8 or 16. out must not overlap itself nor src. At most 6 dimensions after merging. Where the fastest
+    itemsize: 1, 2, 4, 8 or 16. out must not overlap itself nor src. At most :data:`COPY_RANK` dimensions after merging. Where the fastest
     dimensions of the two differ, it is copied in tiles.
     """
     order = sorted(range(len(extents)), key=lambda axis: (-abs(out_strides[axis]), -extents[axis]))

@@ -106,28 +106,28 @@ def generate_copy(target: Target, symbol: str) -> str:
 
 # ---------------------------------------------------------------------------------------------------- permuted copies
 def generate_transpose_copy(itemsize: int, form: str, target: Target, symbol: str) -> str:
-    """LLVM text of the permuted copy: ``form`` is "rows" or "tiles" (the source is contiguous along the fifth axis)."""
+    """LLVM text of the permuted copy: ``form`` is "rows" or "tiles" (the source is contiguous along the last axis but one)."""
     b, kind = _entry(symbol), _item(itemsize)
     word = b.words(templates.TRANSPOSE_PARAMETERS)
     out, src = b.buffer(word["out_slot"], word["out_offset"]), b.buffer(word["src_slot"], word["src_offset"])
-    extents = [word[f"extents{x}"] for x in range(6)]
-    to_strides, from_strides = [word[f"out_strides{x}"] for x in range(6)], [word[f"src_strides{x}"] for x in range(6)]
-    row_blocks, column_blocks = b.ceil_div(extents[4], word["row_block"]), b.ceil_div(extents[5], word["column_block"])
+    extents, to_strides, from_strides = ([word[f"{name}{x}"] for x in range(templates.COPY_RANK)]
+                                         for name in ("extents", "out_strides", "src_strides"))
+    row_blocks, column_blocks = b.ceil_div(extents[-2], word["row_block"]), b.ceil_div(extents[-1], word["column_block"])
 
     def unit(number: str) -> None:
-        *outer, row_block, column_block = _unravel(b, number, [*extents[:4], row_blocks, column_blocks])
+        *outer, row_block, column_block = _unravel(b, number, [*extents[:-2], row_blocks, column_blocks])
         row, column = b.mul(row_block, word["row_block"]), b.mul(column_block, word["column_block"])
         where = [*outer, row, column]
         to = b.at(out, _offset(b, where, to_strides), kind)
         source = b.at(src, _offset(b, where, from_strides), kind)
-        rows = b.min(b.sub(extents[4], row), word["row_block"])
-        columns = b.min(b.sub(extents[5], column), word["column_block"])
+        rows = b.min(b.sub(extents[-2], row), word["row_block"])
+        columns = b.min(b.sub(extents[-1], column), word["column_block"])
         if form == "tiles":
             lanes = min(target.lanes(itemsize), 16)
-            _copy_tiles(b, itemsize, lanes, (to, to_strides[4]), (source, from_strides[5]), rows, columns)
+            _copy_tiles(b, itemsize, lanes, (to, to_strides[-2]), (source, from_strides[-1]), rows, columns)
         else:
-            _copy_rows(b, itemsize, target.lanes(itemsize), (to, to_strides[4], to_strides[5]),
-                       (source, from_strides[4], from_strides[5]), rows, columns)
+            _copy_rows(b, itemsize, target.lanes(itemsize), (to, to_strides[-2], to_strides[-1]),
+                       (source, from_strides[-2], from_strides[-1]), rows, columns)
 
     b.loop("%begin", "%end", 1, unit)
     return _done(b)
