@@ -51,5 +51,8 @@ class Backend(Protocol):
         in_place: pairs (output number, leaf position): the output will be stored into that leaf's own storage.
         """
 
+    def set_num_threads(self, count: int) -> None:
+        """Use at most ``count`` threads from now on."""
+
     def synchronize(self) -> None:
         """Wait until everything launched is done."""

@@ -37,11 +37,11 @@ def constant_form(offset: int, axes: int) -> Form:
     return (offset,) + (0,) * axes
 
 
-def identity(shape: Shape, factors: Sequence[tuple[int, ...]]) -> Map:
+def identity(factors: Sequence[tuple[int, ...]]) -> Map:
     """The map of an expression whose dimensions are the axes; each dimension is one axis or the product of several."""
     count = sum(map(len, factors))
     forms, axis = [], 0
-    for n, parts in zip(shape, factors, strict=True):
+    for parts in factors:
         form = [0] * (count + 1)
         step = 1
         for k in reversed(range(len(parts))):

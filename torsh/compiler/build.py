@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any, Final
 
-from torsh.compiler.affine import Form, Map, flat
+from torsh.compiler.affine import Form, Map, flat, identity
 from torsh.compiler.fuse import Buffer, Fusion, Group, arguments, gather_maps, index_maps
 from torsh.compiler.kernel import (
     ONE,
@@ -20,8 +20,7 @@ from torsh.compiler.kernel import (
     grid_units,
     loop_parameters,
 )
-from torsh.core.dtype import DType, int64
-from torsh.core.shape import contiguous_strides
+from torsh.core.dtype import DType, bool_, int64
 from torsh.ops.expr import CONSTANT_OP, SCALAR_OP, VIEW, Expr
 
 _FOLDS: Final = {"sum": "sum", "prod": "prod", "amax": "max", "amin": "min", "argmax": "argmax", "argmin": "argmin"}
@@ -120,9 +119,8 @@ class KernelBuilder:
         return found
 
     def _reduction(self, e: Expr) -> int:
-        from torsh.compiler.affine import identity
         a = e.args[0]
-        argument = self.value(a, identity(a.shape, self.group.factors))
+        argument = self.value(a, identity(self.group.factors))
         position = self.add("reduce", e.dtype, (argument,), _FOLDS[e.op.name])
         if position not in self.reductions:
             self.levels[position] = self.levels[argument] + 1
@@ -154,7 +152,6 @@ class KernelBuilder:
             dims: tuple[int, ...] = (e.attr,)  # type: ignore[assignment]
             plain = gather_maps(e, forms)
             zero, refused = self.add("constant", int64, attr=0), self.add("constant", int64, attr=REFUSED)
-            from torsh.core.dtype import bool_
             negative = self.add("lt", bool_, (indices[0], zero))
             indices = [self.add("where", int64, (negative, self.add("add", int64, (indices[0], refused)), indices[0]))]
         else:
@@ -236,7 +233,7 @@ class KernelBuilder:
             words.append((a.form[0], tuple([s for s in strides if s]), a.indirect))
         written = 0
         for p in (*self.full_stores, *self.grid_stores):
-            written |= 1 << accesses[self.values[p].attr].buffer  # type: ignore[index]
+            written |= 1 << accesses[self.values[p].attr].buffer  # type: ignore[call-overload]
         extents = tuple([n for n, _ in axes])
         kernel = LoopKernel(len(grid), len(inner), vector, tuple([dtypes[b] for b in buffers]), written, tuple(accesses),
                             len(self.scalars), tuple(self.values), stages)

@@ -93,7 +93,8 @@ class CallBuilder:
 
     def scatter(self, e: Expr) -> Call:
         """Writes along one dimension."""
-        dim, mode = e.attr  # type: ignore[misc]
+        attr: Any = e.attr
+        dim, mode = attr
         base, index, source = e.args
         (index_ref, index_strides), (source_ref, source_strides) = self.operand(index), self.operand(source)
         return templates.scatter(e.dtype, mode, self.result(e), index_ref, source_ref, dim, index.shape, base.shape,
@@ -101,7 +102,8 @@ class CallBuilder:
 
     def index_put(self, e: Expr) -> Call:
         """Writes at positions of index tensors."""
-        dims, accumulate = e.attr  # type: ignore[misc]
+        attr: Any = e.attr
+        dims, accumulate = attr
         base, value, *indices = e.args
         rank = len(value.shape) - (len(base.shape) - len(dims))
         neighbours = dims == tuple(range(dims[0], dims[0] + len(dims)))

@@ -15,7 +15,7 @@ from math import prod
 from typing import Final
 
 from torsh.compiler.affine import Form, Map, NeedSplit, broadcast, constant_form, flat, identity, split_axis
-from torsh.compiler.graph import ASSEMBLE, HOST, INLINE, INPUT, LOOK, NOTHING, REDUCE, TEMPLATE, Graph, without_reshapes
+from torsh.compiler.graph import ASSEMBLE, HOST, INLINE, INPUT, LOOK, NOTHING, REDUCE, TEMPLATE, Graph, MustStore, without_reshapes
 from torsh.compiler.kernel import GRID_BLOCK
 from torsh.compiler.templates import COPY_RANK, coalesce
 from torsh.core.shape import broadcast_shapes, contiguous_strides
@@ -102,7 +102,7 @@ class Group(Step):
 
     def map_of(self, e: Expr, factors: Factors) -> Map | None:
         """The map under which a member is computed here, or None if its shape does not fit."""
-        full = identity(self.shape, factors)
+        full = identity(factors)
         if e.op.kind == "reduction":
             return tuple([form for d, form in enumerate(full) if d not in self.reduced])
         if e.shape == self.shape:
@@ -269,7 +269,7 @@ class Fusion:
         """The sources of a member, with axes split as far as its views need it."""
         while True:
             extents = [n for parts in factors for n in parts]
-            forms = identity(shape, factors) if group is None or root.op.kind == "reduction" else group.map_of(root, factors)
+            forms = identity(factors) if group is None or root.op.kind == "reduction" else group.map_of(root, factors)
             assert forms is not None
             try:
                 found, count = self.sources(root, forms, extents)
@@ -470,6 +470,8 @@ class Fusion:
             self.targets[e] = target
             self.kept.add(e)
         inner = self._plain_source(e, self.target_of(e))
+        if inner is None and e.dtype.is_complex:
+            return self._computed_on_host(e)
         if inner is None or (inner in self.group_of and e.shape == inner.shape):
             group = self.place(e, extra)
             return 1 << group.number
@@ -479,6 +481,20 @@ class Fusion:
         self.kept.add(e)
         self.ready[e] = 1 << step.number
         return 1 << step.number
+
+    def _computed_on_host(self, e: Expr) -> int:
+        """Store a view of a complex number, which loop kernels cannot do."""
+        target = self.target_of(e)
+        if (target.offset, target.strides) != (0, contiguous_strides(e.shape)) or target.buffer.nbytes != prod(
+                e.shape) * e.dtype.itemsize:
+            raise MustStore(e.args[0])
+        x = without_reshapes(e)
+        step = Expr(x.op, x.args, x.attr, x.shape, x.dtype, False)
+        self.graph.kinds[step] = HOST
+        self.buffers[step] = target.buffer
+        self._host(step)
+        self.ready[e] = self.ready[step]
+        return self.ready[e]
 
     def _plain_source(self, e: Expr, target: Target) -> Expr | None:
         """What a pure copy reads; None if it has to be computed, or has more dimensions than copies can have."""
@@ -495,7 +511,7 @@ class Fusion:
         while True:
             extents = [n for parts in factors for n in parts]
             try:
-                base, address, _ = self.graph.look(e, identity(e.shape, factors), extents, True)
+                base, address, _ = self.graph.look(e, identity(factors), extents, True)
                 return base, factors, address
             except NeedSplit as split:
                 factors = tuple(split_axis(factors, split.axis, split.inner))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from math import prod
-from typing import Final
+from typing import Any, Final
 
 from torsh.compiler.affine import Form, Inexpressible, Map, NeedSplit, flat, identity, shifted, through
 from torsh.compiler.cost import operation_cost
@@ -70,15 +70,16 @@ def kind_of(e: Expr, supported: Supported) -> str:
 def has_template(e: Expr) -> bool:
     """Can a template compute this expression?"""
     name, dtype = e.op.name, e.dtype
+    attr: Any = e.attr
     if name == "matmul":
         return dtype.category in (1, 2)
     if name in ("cumsum", "cumprod"):
         return not dtype.is_complex
     if name == "scatter":
-        mode = e.attr[1]  # type: ignore[index]
+        mode = attr[1]
         return len(e.shape) <= 6 and (mode == "set" or dtype.category in (1, 2))
     if name == "index_put":
-        dims, accumulate = e.attr  # type: ignore[misc]
+        dims, accumulate = attr
         rank = len(e.args[1].shape) - (len(e.shape) - len(dims))
         return len(dims) <= 6 and rank <= 4 and len(e.shape) - len(dims) <= 4 and (not accumulate or dtype.category in (1, 2))
     return False
@@ -217,7 +218,7 @@ class Graph:
     def geometry(self, a: Expr) -> tuple[Expr, int, tuple[int, ...]]:
         """(expression in memory, element offset, element strides) of an operand. Raises NeedSplit or Inexpressible."""
         factors = [(n,) for n in a.shape]
-        base, address, _ = self.look(a, identity(a.shape, factors), a.shape)
+        base, address, _ = self.look(a, identity(factors), a.shape)
         return base, address[0], address[1:]
 
     def look(self, e: Expr, forms: Map, extents: Sequence[int], inside: bool = False) -> tuple[Expr, Form, Map | None]:

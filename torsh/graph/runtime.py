@@ -17,7 +17,7 @@ def synchronize(device: Any = None) -> None:
 
 
 def use_backend(name: str) -> None:
-    """Choose the backend that runs programs; so far there is ``"reference"`` (NumPy)."""
+    """Choose the backend that runs programs: ``"cpu"`` (compiled, the default) or ``"reference"`` (NumPy)."""
     set_backend(name)
 
 
@@ -26,6 +26,8 @@ def set_num_threads(count: int) -> None:
     if not isinstance(count, int) or count < 1:
         raise InvalidArgumentError(f"set_num_threads expects a positive integer, got {count!r}")
     threads.set_num_threads(count)
+    if windows._backend:
+        backend().set_num_threads(count)
 
 
 def get_num_threads() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 from torsh.backend.base import Storage
 from torsh.backend.cpu import memory
 from torsh.backend.cpu.executable import UNREAD, CpuExecutable
+from torsh.backend.cpu.native import native_runtime
 from torsh.codegen.llvm import supported
 from torsh.compiler.program import compile_plan
 from torsh.ops.expr import SCALAR_OP, Expr
@@ -25,6 +26,10 @@ class CpuBackend:
         kinds = scalar_formats(outputs)
         plan = compile_plan(outputs, in_place, supported, (0, len(kinds)))
         return CpuExecutable(plan, kinds)
+
+    def set_num_threads(self, count: int) -> None:
+        """Use at most ``count`` threads from now on."""
+        native_runtime().resize(count)
 
     def synchronize(self) -> None:
         """Programs are done when they return."""

@@ -24,7 +24,8 @@ class NativeRuntime:
     """The entry points of the runtime.
 
     ``run(records, begin, end, table, status, stop)``: runs calls ``begin`` ... ``end - 1`` in order and returns the number of
-    the first call that is not done; all arguments are integers (addresses, and the two numbers). A record has
+    the first call that is not done; arguments are addresses and the two numbers; the table may be a
+    bytes object. A record has
     :data:`RECORD_WORDS` int64 words. ``chunk`` 0: the calling thread runs the whole call; ``chunk`` > 0: threads of the pool
     take part, ``chunk`` units at a time, and all units are done before the next call begins. After a call that has set
     ``status[0]``, ``status[3]`` is that call's number and so is the result; the three words before it are those of one
@@ -37,7 +38,7 @@ class NativeRuntime:
     __slots__ = ("run", "_resize", "_reset", "_threads")
 
     def __init__(self, addresses: dict[str, int]) -> None:
-        self.run: Callable[[int, int, int, int, int, int], int] = _RUN_TYPE(addresses["torsh_run"])
+        self.run: Callable[[int, int, int, int | bytes, int, int], int] = _RUN_TYPE(addresses["torsh_run"])
         self._resize: Any = ctypes.CFUNCTYPE(None, ctypes.c_int64)(addresses["torsh_pool_resize"])
         self._reset: Any = ctypes.CFUNCTYPE(None)(addresses["torsh_pool_reset"])
         self._reset()

@@ -159,5 +159,8 @@ class ReferenceBackend:
         """The program that computes ``outputs``; in-place pairs need no preparation, because outputs are copied."""
         return ReferenceProgram(outputs)
 
+    def set_num_threads(self, count: int) -> None:
+        """Programs run on the calling thread."""
+
     def synchronize(self) -> None:
         """Nothing runs in the background."""
