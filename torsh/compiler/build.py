@@ -259,18 +259,20 @@ class KernelBuilder:
                 result.append((n, moves))
         return result
 
-    def _weights(self) -> list[int]:
+    def _unit_steps(self, axis: tuple[int, list[int]], axes: Sequence[tuple[int, list[int]]]) -> int:
+        """How many elements are reached by accesses that walk along the axis one by one; stores count twice."""
         stored = {self.values[p].attr for p in (*self.full_stores, *self.grid_stores)}
-        return [0 if a.buffer is None else 2 if k in stored else 1 for k, a in enumerate(self.accesses)]
-
-    def _unit_steps(self, axis: tuple[int, list[int]]) -> int:
-        """How many accesses walk along the axis element by element."""
-        return sum(w for w, m in zip(self._weights(), axis[1], strict=True) if m == 1)
+        total = 0
+        for k, a in enumerate(self.accesses):
+            if axis[1][k] == 1 and a.buffer is not None:
+                total += prod([n for n, moves in axes if moves[k]]) * (2 if k in stored else 1)
+        return total
 
     def _inner_vector(self, grid: list[tuple[int, list[int]]], inner: list[tuple[int, list[int]]]) -> bool:
         """Should vectors run along an inner axis? Not if memory runs along the grid, or if that axis is too short."""
-        along = max(self._unit_steps(axis) * (axis[0] >= 8) for axis in inner)
-        across = max((self._unit_steps(axis) * (axis[0] >= 8) for axis in grid), default=0)
+        axes = grid + inner
+        along = max(self._unit_steps(axis, axes) * (axis[0] >= 8) for axis in inner)
+        across = max((self._unit_steps(axis, axes) * (axis[0] >= 8) for axis in grid), default=0)
         if not along and not across:
             longest = max(n for n, _ in inner)
             return longest >= 16 or longest >= max((n for n, _ in grid), default=1)
@@ -280,6 +282,6 @@ class KernelBuilder:
         """The axes with the one that memory runs along at the end, if vectors run along it."""
         if not vector or len(axes) < 2:
             return axes
-        scores = [self._unit_steps(axis) * (2 if axis[0] >= 8 else 1) for axis in axes]
+        scores = [self._unit_steps(axis, axes) * (2 if axis[0] >= 8 else 1) for axis in axes]
         best = max(range(len(axes)), key=lambda k: (scores[k], k))
         return axes if best == len(axes) - 1 else [*axes[:best], *axes[best + 1:], axes[best]]
