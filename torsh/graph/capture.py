@@ -139,7 +139,7 @@ def connect(window: Window, state: Capture, tensors: list[Any], out: Any) -> Cap
     entry.fresh = []
     entry.result = template(out, numbers, homes, entry.fresh)
     entry.grads = [(p, p._grad) for p in window.variables + entry.leaves if p._grad is not None]
-    windows.clear(window)
+    windows.release(window)
     return entry
 
 

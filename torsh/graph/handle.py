@@ -36,9 +36,14 @@ class Token:
     """Identity of one state of a window: expressions noted under it are valid while it is the window's current one."""
 
     __slots__ = ("window",)
+    window: Window | None
 
-    def __init__(self, window: Window) -> None:
-        self.window: Window | None = window
+
+def token_of(window: Window) -> Token:
+    """A new state of a window."""
+    token = Token()
+    token.window = window
+    return token
 
 
 class Handle:
@@ -243,7 +248,7 @@ def write_root(t: Any, e: Expr, window: Window) -> None:
     t._expr = e
     if t._version:
         t._version += 1
-        window.token = Token(window)        # views must be derived again
+        window.token = token_of(window)        # views must be derived again
     t._token = window.token
 
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from torsh.backend.base import Backend, Executable, Storage
 from torsh.core.errors import CompileError
-from torsh.graph.handle import Token, expr_of, materialised, requires_grad, write
+from torsh.graph.handle import expr_of, materialised, requires_grad, token_of, write
 from torsh.ops.expr import (
     CACHES,
     LEAF_OP,
@@ -62,8 +62,8 @@ class Window:
                  "lock", "closed", "serial")
     tensor_class: Any = None
 
-    def __init__(self) -> None:
-        self.token = Token(self)
+    def __init__(self, lock: Any = None) -> None:
+        self.token = token_of(self)
         self.pending: list[Any] = []
         self.leaves: list[Any] = []
         self.storages: list[Storage] = []
@@ -72,7 +72,7 @@ class Window:
         self.consumed: list[Expr] = []
         self.cuts: dict[Expr, Any] = {}       # expressions whose handles have hooks or retained gradients
         self.functions: list[Any] = []        # calls of custom autograd functions
-        self.lock = threading.RLock()
+        self.lock = threading.RLock() if lock is None else lock
         self.closed = False
         self.serial = next(_serials)
 
@@ -91,7 +91,7 @@ class Window:
         with self.lock:
             # The owner may be recording at this moment: what it adds now is run by a later call, so the leaves stay.
             self.closed = True
-            self.token = Token(self)
+            self.token = token_of(self)
             run_window(self)
 
 
@@ -102,28 +102,26 @@ def flush() -> None:
         return
     if not window.pending and not window.leaves:
         return
-    with window.lock:
+    lock = window.lock
+    with lock:
         try:
             run_window(window)
         finally:
             if recording.window is window:
-                recording.window = Window()
+                recording.window = Window(lock)
             window.closed = True
-            clear(window)
+            release(window)
     if len(MEMO_GRAD) > MEMO_LIMIT or len(MEMO_NO_GRAD) > MEMO_LIMIT or len(PROGRAMS) > PROGRAM_LIMIT:
         evict()
 
 
-def clear(window: Window) -> None:
-    """Let go of everything a window referred to."""
-    window.pending.clear()
-    window.leaves.clear()
-    window.storages.clear()
-    window.scalars.clear()
-    window.variables.clear()
-    window.consumed.clear()
-    window.cuts.clear()
-    window.functions.clear()
+_NOTHING: Any = ()
+
+
+def release(window: Window) -> None:
+    """Let go of everything that a window which has been run referred to."""
+    window.pending = window.leaves = window.storages = window.scalars = _NOTHING
+    window.variables = window.consumed = window.cuts = window.functions = _NOTHING
     window.token.window = None          # a window and its token refer to each other
 
 
@@ -292,7 +290,7 @@ def rebind(tensors: Sequence[Any], exprs: Sequence[Expr]) -> None:
                 t._version += 1
                 versioned = True
     if versioned:
-        window.token = Token(window)            # views must be derived again
+        window.token = token_of(window)            # views must be derived again
     token = window.token
     for t in done:
         t._token = token

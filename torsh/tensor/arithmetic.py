@@ -4,16 +4,17 @@ The Python operators are written out at the end, because they are the hot path o
 """
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, Final
 
 from torsh.core.dtype import DType, bool_, result_type, scalar_dtype
 from torsh.core.errors import AutogradError, DTypeError
 from torsh.graph.handle import Handle, expr_of, synchronise_handle
-from torsh.graph.window import scalar_expr
+from torsh.graph.window import NODE_LIMIT, flush, scalar_expr
 from torsh.ops.expr import TABLE, Expr, Op, constant, emit, emit1, emit2, make, promotion_priority, recording
-from torsh.tensor.function import METHODS, NAMESPACES, assign, check_writable, function, operand, tensor_operand
-from torsh.tensor.tensor import Tensor
+from torsh.tensor.function import METHODS, NAMESPACES, accepting_out, assign, check_writable, function, operand, tensor_operand
+from torsh.tensor.tensor import Tensor, tensor_of
 
 # name: aliases. The op of the table has the same name.
 UNARY: Final[dict[str, tuple[str, ...]]] = {
@@ -45,12 +46,21 @@ def _unary(name: str, aliases: tuple[str, ...]) -> None:
     op = TABLE[name]
 
     def fn(input: Tensor) -> Tensor:
-        if len(input._expr.shape) < 0 if isinstance(input, Handle) else True:
-            tensor_operand(input, name)
-        return Tensor(emit1(op, expr_of(input)))
+        return tensor_of(emit1(op, tensor_operand(input, name)))
+
+    def with_out(input: Any, *, out: Any = None) -> Tensor:
+        window = recording.window
+        if out is not None or not isinstance(input, Handle) or len(window.pending) > NODE_LIMIT:
+            return general(input, out=out)  # type: ignore[no-any-return]
+        a = input._expr if input._token is window.token else synchronise_handle(input)
+        key = (op, (a,), None)
+        e = recording.memo.get(key)
+        return tensor_of(e if e is not None else make(op, (a,), None, key))
     fn.__name__ = name
     fn.__doc__ = f"Elementwise ``{name}``."
-    function(name, inplace=True, aliases=aliases)(fn)
+    general = accepting_out(fn, name)
+    functools.update_wrapper(with_out, fn)
+    function(name, inplace=True, aliases=aliases, out=False)(with_out)
 
 
 for _name, _aliases in UNARY.items():
@@ -61,7 +71,7 @@ for _name, _aliases in UNARY.items():
 def _test(name: str) -> None:
     def fn(input: Tensor) -> Tensor:
         e = tensor_operand(input, name)
-        return Tensor(emit1(TABLE[name], e))
+        return tensor_of(emit1(TABLE[name], e))
     fn.__name__ = name
     fn.__doc__ = f"Elementwise ``{name}`` as a bool tensor."
     function(name, out=name in ("signbit", "isposinf", "isneginf"))(fn)
@@ -74,7 +84,7 @@ for _name in TESTS:
 
 def _special(name: str, op_name: str) -> None:
     def fn(input: Tensor) -> Tensor:
-        return Tensor(emit1(TABLE[op_name], tensor_operand(input, name)))
+        return tensor_of(emit1(TABLE[op_name], tensor_operand(input, name)))
     fn.__name__ = name
     fn.__doc__ = f"Elementwise ``{name}``."
     function(name, namespace="special", method=False)(fn)
@@ -90,7 +100,7 @@ def _binary(name: str, aliases: tuple[str, ...], inplace: bool) -> None:
 
     def fn(input: Any, other: Any) -> Tensor:
         a = operand(input, name, 1, "input")
-        return Tensor(emit2(op, a, operand(other, name)))
+        return tensor_of(emit2(op, a, operand(other, name)))
     fn.__name__ = name
     fn.__doc__ = f"Elementwise ``{name}`` with broadcasting and type promotion."
     function(name, inplace=inplace, aliases=aliases)(fn)
@@ -106,7 +116,7 @@ def isreal(input: Tensor) -> Tensor:
     """Which elements are real numbers."""
     if input.is_complex():
         return input.imag == 0
-    return Tensor(emit1(TABLE["expand"], constant(True, bool_), input._expr.shape))
+    return tensor_of(emit1(TABLE["expand"], constant(True, bool_), input._expr.shape))
 
 
 # ---- arithmetic with options -------------------------------------------------------------------------------------------
@@ -133,14 +143,14 @@ def promoted(*exprs: Expr) -> DType:
 def add(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
     """``input + alpha * other``."""
     a, b = operand(input, "add", 1, "input"), operand(other, "add")
-    return Tensor(emit2(TABLE["add"], a, scaled(b, alpha, promoted(a, b), "add")))
+    return tensor_of(emit2(TABLE["add"], a, scaled(b, alpha, promoted(a, b), "add")))
 
 
 @function("sub", inplace=True, aliases=("subtract",))
 def sub(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
     """``input - alpha * other``."""
     a, b = operand(input, "sub", 1, "input"), operand(other, "sub")
-    return Tensor(emit2(TABLE["sub"], a, scaled(b, alpha, promoted(a, b), "sub")))
+    return tensor_of(emit2(TABLE["sub"], a, scaled(b, alpha, promoted(a, b), "sub")))
 
 
 @function("rsub", out=False, method=False)
@@ -154,10 +164,10 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
     """``input / other``; rounding_mode: None (true division), ``"trunc"`` or ``"floor"``."""
     a, b = operand(input, "div", 1, "input"), operand(other, "div")
     if rounding_mode is None:
-        return Tensor(emit2(TABLE["div"], a, b))
+        return tensor_of(emit2(TABLE["div"], a, b))
     if rounding_mode not in ("floor", "trunc"):
         raise DTypeError(f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{rounding_mode}'")
-    return Tensor(emit2(TABLE["floor_divide" if rounding_mode == "floor" else "trunc_divide"], a, b))
+    return tensor_of(emit2(TABLE["floor_divide" if rounding_mode == "floor" else "trunc_divide"], a, b))
 
 
 @function("true_divide", inplace=True)
@@ -175,7 +185,7 @@ def floor_divide(input: Any, other: Any) -> Tensor:
 @function("remainder", inplace=True)
 def remainder(input: Any, other: Any) -> Tensor:
     """Remainder with the sign of ``other`` (Python's ``%``)."""
-    return Tensor(emit2(TABLE["remainder"], operand(input, "remainder", 1), operand(other, "remainder")))
+    return tensor_of(emit2(TABLE["remainder"], operand(input, "remainder", 1), operand(other, "remainder")))
 
 
 @function("pow", inplace=True)
@@ -187,18 +197,18 @@ def pow(input: Any, exponent: Any) -> Tensor:
 def power(a: Expr, exponent: Any) -> Tensor:
     """pow, with the common constant exponents as cheaper ops."""
     if isinstance(exponent, Handle) or a.dtype.category == 0:
-        return Tensor(emit2(TABLE["pow"], a, operand(exponent, "pow")))
+        return tensor_of(emit2(TABLE["pow"], a, operand(exponent, "pow")))
     if type(exponent) in (int, float):
         if exponent == 2:
             if a.dtype.category >= 2 or type(exponent) is int:
-                return Tensor(emit1(TABLE["square"], a))
+                return tensor_of(emit1(TABLE["square"], a))
         elif exponent == 0.5 and a.dtype.category >= 2:
-            return Tensor(emit1(TABLE["sqrt"], a))
+            return tensor_of(emit1(TABLE["sqrt"], a))
         elif exponent == -1 and a.dtype.category >= 2:
-            return Tensor(emit1(TABLE["reciprocal"], a))
+            return tensor_of(emit1(TABLE["reciprocal"], a))
         elif type(exponent) is int and exponent < 0 and a.dtype.category < 2:
             raise DTypeError("Integers to negative integer powers are not allowed.")
-    return Tensor(emit2(TABLE["pow"], a, operand(exponent, "pow")))
+    return tensor_of(emit2(TABLE["pow"], a, operand(exponent, "pow")))
 
 
 @function("float_power", inplace=True)
@@ -206,13 +216,13 @@ def float_power(input: Any, exponent: Any) -> Tensor:
     """pow computed in float64 (or complex128)."""
     a, b = operand(input, "float_power", 1), operand(exponent, "float_power")
     kind = "complex128" if max(a.dtype.category, b.dtype.category) == 3 else "float64"
-    return Tensor(emit2(TABLE["pow"], emit1(TABLE["cast"], a, kind), emit1(TABLE["cast"], b, kind)))
+    return tensor_of(emit2(TABLE["pow"], emit1(TABLE["cast"], a, kind), emit1(TABLE["cast"], b, kind)))
 
 
 @function("square", inplace=True)
 def square(input: Tensor) -> Tensor:
     """``input * input``."""
-    return Tensor(emit1(TABLE["square"], tensor_operand(input, "square")))
+    return tensor_of(emit1(TABLE["square"], tensor_operand(input, "square")))
 
 
 @function("positive", out=False)
@@ -228,11 +238,11 @@ def round(input: Tensor, *, decimals: int = 0) -> Tensor:
     """Nearest integer, halves to even; ``decimals``: decimal places to keep."""
     e = tensor_operand(input, "round")
     if decimals == 0:
-        return Tensor(emit1(TABLE["round"], e))
+        return tensor_of(emit1(TABLE["round"], e))
     scale = 10.0 ** abs(decimals)
     up, down = ("mul", "div") if decimals > 0 else ("div", "mul")
     s = constant(scale, e.dtype)
-    return Tensor(emit2(TABLE[down], emit1(TABLE["round"], emit2(TABLE[up], e, s)), s))
+    return tensor_of(emit2(TABLE[down], emit1(TABLE["round"], emit2(TABLE[up], e, s)), s))
 
 
 @function("clamp", inplace=True, aliases=("clip",))
@@ -242,10 +252,10 @@ def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
     if min is None and max is None:
         raise AutogradError("torsh.clamp: At least one of 'min' or 'max' must not be None")
     if min is not None and max is not None:
-        return Tensor(emit(TABLE["clamp"], (e, operand(min, "clamp"), operand(max, "clamp")), "both"))
+        return tensor_of(emit(TABLE["clamp"], (e, operand(min, "clamp"), operand(max, "clamp")), "both"))
     if min is not None:
-        return Tensor(emit(TABLE["clamp"], (e, operand(min, "clamp")), "min"))
-    return Tensor(emit(TABLE["clamp"], (e, operand(max, "clamp")), "max"))
+        return tensor_of(emit(TABLE["clamp"], (e, operand(min, "clamp")), "min"))
+    return tensor_of(emit(TABLE["clamp"], (e, operand(max, "clamp")), "max"))
 
 
 @function("clamp_min", inplace=True)
@@ -263,7 +273,7 @@ def clamp_max(input: Tensor, max: Any) -> Tensor:
 def _logical(name: str, op_name: str) -> None:
     def fn(input: Tensor, other: Tensor) -> Tensor:
         a, b = (emit1(TABLE["cast"], operand(t, name), "bool") for t in (input, other))
-        return Tensor(emit2(TABLE[op_name], a, b))
+        return tensor_of(emit2(TABLE[op_name], a, b))
     fn.__name__ = name
     fn.__doc__ = f"Elementwise ``{name}`` of truth values."
     function(name, inplace=True)(fn)
@@ -275,7 +285,7 @@ for _name, _op_name in (("logical_and", "bitwise_and"), ("logical_or", "bitwise_
 
 def _shift(name: str, op_name: str) -> None:
     def fn(input: Any, other: Any) -> Tensor:
-        return Tensor(emit2(TABLE[op_name], operand(input, name, 1), operand(other, name)))
+        return tensor_of(emit2(TABLE[op_name], operand(input, name, 1), operand(other, name)))
     fn.__name__ = name
     fn.__doc__ = f"Elementwise ``{name}``."
     function(name, inplace=True)(fn)
@@ -303,7 +313,7 @@ def _prefer_number(input: Tensor, other: Tensor, name: str) -> Tensor:
     if best.dtype.category < 2:
         return Tensor(best)
     where, isnan = TABLE["where"], TABLE["isnan"]
-    return Tensor(emit(where, (emit1(isnan, a), b, emit(where, (emit1(isnan, b), a, best)))))
+    return tensor_of(emit(where, (emit1(isnan, a), b, emit(where, (emit1(isnan, b), a, best)))))
 
 
 @function("addcmul", inplace=True)
@@ -328,13 +338,13 @@ def lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:
     a, b = tensor_operand(input, "lerp"), tensor_operand(end, "lerp", 2, "end")
     if a.dtype is not b.dtype:
         raise DTypeError(f"expected dtype {a.dtype.name} for `end` but got dtype {b.dtype.name}")
-    return Tensor(emit(TABLE["lerp"], (a, b, operand(weight, "lerp", 3, "weight"))))
+    return tensor_of(emit(TABLE["lerp"], (a, b, operand(weight, "lerp", 3, "weight"))))
 
 
 @function("xlogy", inplace=True)
 def xlogy(input: Any, other: Any) -> Tensor:
     """``input * log(other)``, 0 where input is 0."""
-    return Tensor(emit2(TABLE["xlogy"], operand(input, "xlogy", 1), operand(other, "xlogy")))
+    return tensor_of(emit2(TABLE["xlogy"], operand(input, "xlogy", 1), operand(other, "xlogy")))
 
 
 @function("logit", inplace=True)
@@ -351,7 +361,7 @@ def nan_to_num(input: Tensor, nan: float | None = None, posinf: float | None = N
     """NaN and infinities replaced by numbers (0 and the dtype's extremes by default)."""
     e = tensor_operand(input, "nan_to_num")
     if e.dtype.category < 2:
-        return Tensor(emit1(TABLE["mul"], e) if False else emit2(TABLE["add"], e, constant(0, e.dtype))
+        return tensor_of(emit1(TABLE["mul"], e) if False else emit2(TABLE["add"], e, constant(0, e.dtype))
                       if e.dtype.category else emit1(TABLE["cast"], e, "bool"))
     if e.dtype.category == 3:
         from torsh.tensor.conversion import complex as make_complex
@@ -364,7 +374,7 @@ def nan_to_num(input: Tensor, nan: float | None = None, posinf: float | None = N
     n, p, m = (constant(float(v), e.dtype) for v in numbers)
     inf = constant(float("inf"), e.dtype)
     r = emit(where, (emit2(TABLE["eq"], e, inf), p, emit(where, (emit1(TABLE["isnan"], e), n, e))))
-    return Tensor(emit(where, (emit2(TABLE["eq"], e, constant(float("-inf"), e.dtype)), m, r)))
+    return tensor_of(emit(where, (emit2(TABLE["eq"], e, constant(float("-inf"), e.dtype)), m, r)))
 
 
 @function("where", inplace=False)
@@ -378,7 +388,7 @@ def where(condition: Tensor, input: Any = None, other: Any = None) -> Any:
         if c.dtype.name != "uint8":
             raise DTypeError(f"where expected condition to be a boolean tensor, but got a tensor with dtype {c.dtype.name}")
         c = emit1(TABLE["cast"], c, "bool")
-    return Tensor(emit(TABLE["where"], (c, operand(input, "where"), operand(other, "where", 3))))
+    return tensor_of(emit(TABLE["where"], (c, operand(input, "where"), operand(other, "where", 3))))
 
 
 METHODS["where"] = lambda self, condition, other: where(condition, self, other)
@@ -402,7 +412,7 @@ def isclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-
 
 def isnan_of(t: Tensor) -> Tensor:
     """Elementwise isnan."""
-    return Tensor(emit1(TABLE["isnan"], expr_of(t)))
+    return tensor_of(emit1(TABLE["isnan"], expr_of(t)))
 
 
 @function("fill", inplace=True, out=False)
@@ -413,7 +423,7 @@ def fill(input: Tensor, value: Any) -> Tensor:
         raise DTypeError(f"fill only supports 0-dimension value tensor but got tensor with {len(v.shape)} dimensions.")
     v = emit1(TABLE["cast"], v, input.dtype.name)
     shape = input._expr.shape
-    return Tensor(emit1(TABLE["expand"], v, shape) if shape else v)
+    return tensor_of(emit1(TABLE["expand"], v, shape) if shape else v)
 
 
 def fill_(self: Tensor, value: Any) -> Tensor:
@@ -447,8 +457,11 @@ def _operator(name: str, reverse: bool = False) -> Callable[[Any, Any], Any]:
     op = TABLE[name]
 
     def forward(self: Any, other: Any) -> Any:
-        token = recording.window.token
-        a = self._expr if self._token is token else synchronise_handle(self)
+        window = recording.window
+        if len(window.pending) > NODE_LIMIT:
+            flush()
+            window = recording.window
+        a = self._expr if self._token is window.token else synchronise_handle(self)
         if isinstance(other, Handle):
             b = other._expr if other._token is recording.window.token else synchronise_handle(other)
             if a is not self._expr:
@@ -463,7 +476,7 @@ def _operator(name: str, reverse: bool = False) -> Callable[[Any, Any], Any]:
         args = (b, a) if reverse else (a, b)
         key = (op, args, None)
         e = recording.memo.get(key)
-        return Tensor(e if e is not None else make(op, args, None, key))
+        return tensor_of(e if e is not None else make(op, args, None, key))
     forward.__name__ = name
     return forward
 
@@ -480,7 +493,7 @@ def _pow(self: Any, other: Any) -> Any:
 
 
 def _rpow(self: Any, other: Any) -> Any:
-    return Tensor(emit2(TABLE["pow"], operand(other, "pow"), expr_of(self)))
+    return tensor_of(emit2(TABLE["pow"], operand(other, "pow"), expr_of(self)))
 
 
 def _bool_logic(name: str) -> Callable[[Any, Any], Any]:
@@ -491,7 +504,7 @@ def _bool_logic(name: str) -> Callable[[Any, Any], Any]:
             b = operand(other, name)
         except TypeError:
             return NotImplemented
-        return Tensor(emit2(op, expr_of(self), b))
+        return tensor_of(emit2(op, expr_of(self), b))
     return forward
 
 
@@ -505,10 +518,10 @@ OPERATORS: Final[dict[str, Callable[..., Any]]] = {
     "__ge__": _operator("ge"), "__and__": _bool_logic("bitwise_and"), "__rand__": _bool_logic("bitwise_and"),
     "__or__": _bool_logic("bitwise_or"), "__ror__": _bool_logic("bitwise_or"), "__xor__": _bool_logic("bitwise_xor"),
     "__rxor__": _bool_logic("bitwise_xor"), "__lshift__": _bool_logic("shift_left"), "__rshift__": _bool_logic("shift_right"),
-    "__neg__": lambda self: Tensor(emit1(TABLE["neg"], expr_of(self))),
+    "__neg__": lambda self: tensor_of(emit1(TABLE["neg"], expr_of(self))),
     "__pos__": lambda self: positive(self),
-    "__abs__": lambda self: Tensor(emit1(TABLE["abs"], expr_of(self))),
-    "__invert__": lambda self: Tensor(emit1(TABLE["bitwise_not"], expr_of(self))),
+    "__abs__": lambda self: tensor_of(emit1(TABLE["abs"], expr_of(self))),
+    "__invert__": lambda self: tensor_of(emit1(TABLE["bitwise_not"], expr_of(self))),
     "__iadd__": _in_place_operator("add"), "__isub__": _in_place_operator("sub"), "__imul__": _in_place_operator("mul"),
     "__itruediv__": _in_place_operator("div"), "__ifloordiv__": _in_place_operator("floor_divide"),
     "__imod__": _in_place_operator("remainder"), "__ipow__": _in_place_operator("pow"),

@@ -1,7 +1,7 @@
 """The Tensor class: state, properties, autograd methods and exchange; the families of functions attach the rest."""
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -386,6 +386,23 @@ class ArrayInterface:
         self.storage = storage
         self.__array_interface__ = {"version": 3, "shape": shape, "typestr": f"|V{itemsize}", "data": (address, False),
                                     "strides": strides}
+
+
+_new: Final = object.__new__
+
+
+def tensor_of(e: Expr) -> Any:
+    """A tensor that stands for an expression of the current window: ``Tensor(e)``, on the hot path of recording."""
+    t = _new(Tensor)
+    window = recording.window
+    t._expr = e
+    t._token = window.token
+    t._storage = t._root = t._home = t._grad = t._history = t._extra = None
+    t._version = 0
+    t._leaf_grad = False
+    window.pending.append(t)
+    return t
+
 
 
 def constant_zero(dtype: DType) -> Expr:

@@ -12,7 +12,7 @@ import numpy as np
 
 from torsh.backend.base import Storage
 from torsh.backend.cpu import jit
-from torsh.backend.cpu.memory import POOL, PooledStorage, size_class
+from torsh.backend.cpu.memory import POOL, pooled, size_class
 from torsh.backend.cpu.native import RECORD_WORDS, native_runtime
 from torsh.backend.reference.evaluate import Memory
 from torsh.compiler.build import REFUSED
@@ -31,8 +31,7 @@ class _Status(threading.local):
     def __init__(self) -> None:
         self.words = (c_int64 * 4)()
         self.stop = c_int64(0)
-        self.address = addressof(self.words)
-        self.stop_address = addressof(self.stop)
+        self.addresses = (addressof(self.words), addressof(self.stop))
 
 
 _status: Final = _Status()
@@ -43,9 +42,11 @@ class CpuExecutable:
 
     def __init__(self, plan: Plan, scalar_kinds: Sequence[str]) -> None:
         self.plan = plan
-        self.runtime = native_runtime()
+        runtime = native_runtime()
+        self.native = runtime.run
         calls = [s for s in plan.steps if isinstance(s, Call)]
-        self.records, self.params = _packed(calls, self.runtime.threads)
+        self.count = len(calls)
+        self.records, self.params = _packed(calls, runtime.threads)
         self.address = self.records.buffer_info()[0]
         self.sections = _sections(plan)
         self.pack = struct.Struct(f"={1 + plan.leaves + len(plan.output_bytes)}q{''.join(scalar_kinds)}").pack
@@ -57,16 +58,13 @@ class CpuExecutable:
 
     def run(self, leaves: Sequence[Storage], scalars: Sequence[Any], into: Sequence[Storage | None]) -> list[Storage]:
         """Compute all outputs; see :meth:`torsh.backend.base.Executable.run`."""
-        take = POOL.take
-        outputs: list[Any] = [s if s is not None else PooledStorage(take(size), nbytes, size)
-                              for s, (nbytes, size) in zip(into, self.output_classes, strict=True)]
-        scratch = take(self.scratch) if self.scratch else 0
+        outputs: list[Any] = [pooled(*sizes) if s is None else s for s, sizes in zip(into, self.output_classes)]  # noqa: B905
+        scratch = POOL.take(self.scratch) if self.scratch else 0
         try:
             table = self.table(scratch, leaves, outputs, scalars)
             if self.simple:
-                begin, end = self.sections[0]  # type: ignore[misc]
-                done = self.runtime.run(self.address, begin, end, table, _status.address, _status.stop_address)
-                if done != end:
+                status = _status.addresses
+                if self.native(self.address, 0, self.count, table, *status) != self.count:
                     self.failed()
             else:
                 self.run_sections(table, scalars)
@@ -94,7 +92,7 @@ class CpuExecutable:
                 run_host_step(section, table, scalars)
                 continue
             begin, end = section
-            if self.runtime.run(self.address, begin, end, table, _status.address, _status.stop_address) != end:
+            if self.native(self.address, begin, end, table, *_status.addresses) != end:
                 self.failed()
 
     def failed(self) -> None:

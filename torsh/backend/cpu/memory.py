@@ -122,10 +122,22 @@ class PooledStorage(Storage):
         give(self.pointer, self.owner)
 
 
+_new: Final = object.__new__
+
+
+def pooled(nbytes: int, size: int) -> PooledStorage:
+    """New memory of a size class; on the hot path of running programs."""
+    storage = _new(PooledStorage)
+    storage.pointer = POOL.take(size)
+    storage.nbytes = nbytes
+    storage.owner = size
+    storage.shared = False
+    return storage
+
+
 def allocate(nbytes: int) -> PooledStorage:
     """New memory, 64-byte aligned, contents undefined."""
-    size = size_class(nbytes)
-    return PooledStorage(POOL.take(size), nbytes, size)
+    return pooled(nbytes, size_class(nbytes))
 
 
 def empty_cache() -> None:
