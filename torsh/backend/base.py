@@ -1,7 +1,7 @@
 """The interface between recording and a device: buffers, and programs that fill them."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from torsh.ops.expr import Expr
@@ -34,6 +34,13 @@ class Executable(Protocol):
         into: per output a storage that has to hold the result, or None for a new one. A storage in ``into`` may also be a
         leaf (an in-place update); it then holds the old value until the program has read it for the last time.
         Raises IndexOutOfRangeError (IndexError) when an index from data is outside its range.
+        """
+
+
+    def bind(self, leaves: Sequence[int], into: Sequence[int]) -> Callable[[Sequence[Any]], None]:
+        """The program for fixed memory: a function of the Python numbers that stores all outputs at these addresses.
+
+        leaves, into: address of each leaf position, and of each output; the memory must outlive every call.
         """
 
 

@@ -13,6 +13,7 @@ from torsh.core.errors import CompileError, DTypeError
 from torsh.graph.capture import Structure, before_replay
 from torsh.ops.common import add, mul
 from torsh.ops.expr import recording
+from torsh.optim.direct import DirectUpdate
 from torsh.optim.group_update import Rule, group_update
 from torsh.optim.optimizer import Optimizer, to_scalar
 from torsh.tensor.tensor import Tensor, from_storage
@@ -26,13 +27,14 @@ class Bucket:
     (no update yet).
     """
 
-    __slots__ = ("params", "states", "counts", "fresh")
+    __slots__ = ("params", "states", "counts", "fresh", "direct")
 
     def __init__(self, params: list[Any], states: list[Any], counts: dict[str, np.ndarray[Any, Any]], fresh: bool) -> None:
         self.params = params
         self.states = states
         self.counts = counts
         self.fresh = fresh
+        self.direct = DirectUpdate()
 
     def gradients(self) -> list[Any]:
         """The gradients of the parameters."""
@@ -137,7 +139,7 @@ class ElementwiseOptimizer(Optimizer):
         options = self.options(group, bucket)
         numbers = self.numbers(group, bucket)
         group_update(type(self).rule, options, bucket.params, bucket.gradients(), bucket.states, numbers,
-                     differentiable=group.get("differentiable", False))
+                     differentiable=group.get("differentiable", False), direct=bucket.direct)
         self.finish(group, bucket)
 
     def _capture_bucket(self, group: dict[str, Any], bucket: Bucket) -> None:

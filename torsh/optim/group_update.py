@@ -29,6 +29,7 @@ from torsh.ops.expr import (
     no_grad_recording,
     recording,
 )
+from torsh.optim.direct import DirectUpdate
 
 Rule = Callable[..., tuple[Expr, ...]]
 MEMO_LIMIT: Final = 1024
@@ -38,7 +39,7 @@ CACHES.append(_memo)
 
 
 def group_update(rule: Rule, options: tuple[Any, ...], params: Sequence[Any], grads: Sequence[Any], states: Sequence[Any],
-                 numbers: Sequence[Any], *, differentiable: bool = False) -> None:
+                 numbers: Sequence[Any], *, differentiable: bool = False, direct: DirectUpdate | None = None) -> None:
     """Record the update of a group and assign the new values in place.
 
     Args:
@@ -48,11 +49,17 @@ def group_update(rule: Rule, options: tuple[Any, ...], params: Sequence[Any], gr
         numbers: handed to the rule as zero-dimensional expressions of the computing dtype; Python numbers, or while a step
             is being captured functions that give the number of each call.
         differentiable: record the update for autograd.
+        direct: runs the update at once if nothing is recorded and all values are in memory.
     """
     window = recording.window
     if window.closed:
         window = window.replace()
     targets = [*params, *states]
+    if direct is not None and not differentiable and recording.capture is None and not window.pending and not window.leaves:
+        def new_values(inputs: list[Expr], slots: list[Expr]) -> list[Expr]:
+            return build(rule, options, len(params), inputs, slots)
+        if direct.run((rule, options), new_values, targets, grads, [float(value) for value in numbers]):
+            return
     inputs = expressions([*targets, *grads], window)
     if recording.capture is None:
         slots = [scalar_expr(float(value)) for value in numbers]

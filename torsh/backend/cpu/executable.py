@@ -4,8 +4,8 @@ from __future__ import annotations
 import struct
 import threading
 from array import array
-from collections.abc import Sequence
-from ctypes import addressof, c_int64
+from collections.abc import Callable, Sequence
+from ctypes import addressof, c_char, c_int64
 from typing import Any, Final
 
 import numpy as np
@@ -50,6 +50,7 @@ class CpuExecutable:
         self.address = self.records.buffer_info()[0]
         self.sections = _sections(plan)
         self.pack = struct.Struct(f"={1 + plan.leaves + len(plan.output_bytes)}q{''.join(scalar_kinds)}").pack
+        self.scalar_kinds = scalar_kinds
         self.used_scalars = [k for k, kind in enumerate(scalar_kinds) if kind != UNREAD]
         self.all_scalars = len(self.used_scalars) == len(scalar_kinds)
         self.output_classes = [(n, size_class(n)) for n in plan.output_bytes]
@@ -84,6 +85,30 @@ class CpuExecutable:
             return self.pack(scratch, *[s.pointer for s in leaves], *[s.pointer for s in outputs], *numbers)
         except struct.error:
             raise OverflowError("Python integer too large to convert to a 64-bit number") from None
+
+    def bind(self, leaves: Sequence[int], into: Sequence[int]) -> Callable[[Sequence[Any]], None]:
+        """See :meth:`torsh.backend.base.Executable.bind`."""
+        words = bytearray(self.pack(0, *leaves[:self.plan.leaves], *into, *[0] * len(self.used_scalars)))
+        table = (c_char * len(words)).from_buffer(words)
+        address = addressof(table)
+        number_words = 8 * (1 + self.plan.leaves + len(into))
+        put = struct.Struct("=" + "".join(self.scalar_kinds)).pack_into
+
+        def run(scalars: Sequence[Any]) -> None:
+            scratch = POOL.take(self.scratch) if self.scratch else 0
+            try:
+                struct.pack_into("=q", words, 0, scratch)
+                used = self.used_scalars
+                put(words, number_words, *(scalars[:len(used)] if self.all_scalars else [scalars[k] for k in used]))
+                if not self.simple:
+                    self.run_sections(bytes(words), scalars)
+                elif self.native(self.address, 0, self.count, address, *_status.addresses) != self.count:
+                    self.failed()
+            finally:
+                if scratch:
+                    POOL.give(scratch, self.scratch)
+            assert table is not None                # the words stay where they are as long as this function lives
+        return run
 
     def run_sections(self, table: bytes, scalars: Sequence[Any]) -> None:
         """Runs of calls, with host steps in between; signals are looked at after each."""

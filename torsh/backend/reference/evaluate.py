@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -142,6 +142,16 @@ class ReferenceProgram:
                 ctypes.memmove(target.pointer, array.__array_interface__["data"][0], array.nbytes)
             storages.append(target)
         return storages
+
+
+    def bind(self, leaves: Sequence[int], into: Sequence[int]) -> Callable[[Sequence[Any]], None]:
+        """See :meth:`torsh.backend.base.Executable.bind`."""
+        sources = [Storage(address, 1, None) for address in leaves]
+        targets = [Storage(address, 1, None) for address in into]
+
+        def run(scalars: Sequence[Any]) -> None:
+            self.run(sources, scalars, targets)
+        return run
 
 
 class ReferenceBackend:
