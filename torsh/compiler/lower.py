@@ -334,6 +334,8 @@ def _put(e: Expr, args: tuple[Expr, ...]) -> Expr:
 def _matmul(e: Expr, args: tuple[Expr, ...]) -> Expr:
     if not prod(e.shape) or not args[0].shape[-1]:
         return full(e.shape, 0, e.dtype)
+    if args[0].shape[-1] == 1:              # an outer product is elementwise, and fuses with what is done with it
+        return emit(TABLE["mul"], args)
     return emit(e.op, args, e.attr)
 
 
