@@ -427,7 +427,7 @@ class Fusion:
             if read != {(address[0] + target.offset, *address[1:])}:
                 return False
         # With reductions, points are visited several times: only what is stored at the very end leaves old values alone.
-        return not step.reduced or all(m not in step.grid_level for m in stores)
+        return not step.reduced or all(m in step.grid_level for m in stores)
 
     def _shared_bases(self) -> dict[Expr, Expr]:
         """Bases of writes that nobody else needs: they are computed right into the buffer of the result."""

@@ -11,7 +11,7 @@ A handle is either
 """
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from torsh.ops.expr import (
     LEAF_OP,
@@ -21,6 +21,7 @@ from torsh.ops.expr import (
     emit1,
     emit2,
     leaf,
+    make,
     no_grad_recording,
     recording,
 )
@@ -187,36 +188,50 @@ def requires_grad(t: Any) -> bool:
     return expr_of(t).requires_grad
 
 
+_new: Final = object.__new__
+
+
 def make_view(t: Any, op: Op, attr: Any, cls: Any = None) -> Any:
-    """A view of ``t``: shares its root and follows all writes."""
+    """A view of ``t``: shares its root and follows all writes. It is derived from there, never computed for itself."""
     window = recording.window
     e = t._expr if t._token is window.token else synchronise_handle(t)
-    out = emit1(op, e, attr)
-    window = recording.window
-    v = (cls or window.tensor_class)(out)
-    window.pending.pop()                    # views are derived, never computed for themselves
-    base = t._root
-    link = (op, attr)
-    if base is None:
-        v._root = root_of(t)
-        v._chain = (link,)
+    key = (op, (e,), attr)
+    out = recording.memo.get(key)
+    if out is None:
+        out = make(op, (e,), attr, key)
+    v = _new(cls or window.tensor_class)
+    root = t._root
+    if root is None:
+        root = t
+        if t._version == 0:
+            t._version = 1                  # from now on its writes are counted, because it has views
+        v._chain = ((op, attr),)
+        v._extra = None
     else:
-        v._root = base
-        v._chain = (*t._chain, link)
+        v._chain = (*t._chain, (op, attr))
+        # A view of a leaf that is itself a view: gradients must reach that leaf.
+        v._extra = {"through": t} if t._leaf_grad else None
     if e.requires_grad and not out.requires_grad and op is not DETACH():
         v._chain = (*v._chain, (DETACH(), None))
-        v._expr = emit1(DETACH(), out)
-    v._version = v._root._version
-    if t._leaf_grad and base is not None:
-        # A view of a leaf that is itself a view: gradients must reach that leaf.
-        v._extra = {"through": t}
+        out = emit1(DETACH(), out)
+    v._expr = out
+    v._token = recording.window.token
+    v._root = root
+    v._version = root._version
+    v._storage = v._home = v._grad = v._history = None
+    v._leaf_grad = False
     return v
+
+
+_detach: list[Op] = []
 
 
 def DETACH() -> Op:
     """The op ``detach`` (looked up late: the table's families load after this module)."""
-    from torsh.ops.expr import TABLE
-    return TABLE["detach"]
+    if not _detach:
+        from torsh.ops.expr import TABLE
+        _detach.append(TABLE["detach"])
+    return _detach[0]
 
 
 def write(t: Any, e: Expr) -> None:

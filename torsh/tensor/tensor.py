@@ -1,6 +1,8 @@
 """The Tensor class: state, properties, autograd methods and exchange; the families of functions attach the rest."""
 from __future__ import annotations
 
+import ctypes
+from math import prod
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -324,10 +326,13 @@ class Tensor(Handle):
 
     def item(self) -> Any:
         """The single element as a Python number."""
-        n = self.numel()
-        if n != 1:
-            raise ShapeMismatchError(f"a Tensor with {n} elements cannot be converted to Scalar")
-        return self._ndarray().item() if self.dtype.name != "bfloat16" else float(self._ndarray().reshape(())[()])
+        if prod(self._expr.shape) != 1:
+            raise ShapeMismatchError(f"a Tensor with {self.numel()} elements cannot be converted to Scalar")
+        reader = _READERS.get(self._expr.dtype.name)
+        if reader is None or self._root is not None:
+            array = self._ndarray()
+            return array.item() if self.dtype.name != "bfloat16" else float(array.reshape(())[()])
+        return reader(storage_of(self).pointer).value
 
     def tolist(self) -> Any:
         """Nested lists of Python numbers."""
@@ -388,6 +393,10 @@ class ArrayInterface:
                                     "strides": strides}
 
 
+# How a single number of a dtype is read from memory.
+_READERS: Final[dict[str, Any]] = {
+    "float32": ctypes.c_float.from_address, "float64": ctypes.c_double.from_address, "int64": ctypes.c_int64.from_address,
+    "int32": ctypes.c_int32.from_address, "bool": ctypes.c_bool.from_address}
 _new: Final = object.__new__
 
 
