@@ -1,6 +1,7 @@
 """Groups -> loop kernels: inlined expressions become values, maps become strides, axes that move together become one."""
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any, Final
@@ -20,12 +21,17 @@ from torsh.compiler.kernel import (
     grid_units,
     loop_parameters,
 )
-from torsh.core.dtype import DType, bool_, int64
+from torsh.core.dtype import DType, bool_, float64, int64
 from torsh.ops.expr import CONSTANT_OP, SCALAR_OP, VIEW, Expr
 
 _FOLDS: Final = {"sum": "sum", "prod": "prod", "amax": "max", "amin": "min", "argmax": "argmax", "argmin": "argmin"}
 # Added to a negative index where negative ones are errors, so that it stays out of range when it is counted from the end.
 REFUSED: Final = -(1 << 62)
+
+
+def _is_common(value: float) -> bool:
+    """A simple fraction up to 2 in size, an infinity or NaN."""
+    return not abs(value) < math.inf or (abs(value) <= 2 and (value * 64).is_integer())
 
 
 class _Access:
@@ -44,12 +50,13 @@ class KernelBuilder:
     """Builds the kernel and the call of one group."""
 
     def __init__(self, fusion: Fusion, group: Group, place: Callable[[Buffer], BufferRef],
-                 scalar_word: Callable[[int], int]) -> None:
+                 scalar_word: Callable[[int], int], constant_word: Callable[[float], int]) -> None:
         self.fusion = fusion
         self.graph = fusion.graph
         self.group = group
         self.place = place
         self.scalar_word = scalar_word
+        self.constant_word = constant_word
         self.extents = group.extents
         self.axes = len(self.extents)
         self.inner = [d in group.reduced for d, parts in enumerate(group.factors) for _ in parts]
@@ -131,18 +138,28 @@ class KernelBuilder:
         """The value of an inlined expression."""
         name = e.op.name
         if e.op is CONSTANT_OP:
-            return self.add("constant", e.dtype, attr=e.attr[0])  # type: ignore[index]
+            return self._constant(e.attr[0], e.dtype)  # type: ignore[index]
         if e.op is SCALAR_OP:
-            word = self.scalar_word(e.attr)  # type: ignore[arg-type]
-            if word not in self.scalars:
-                self.scalars.append(word)
-            return self.add("scalar", e.dtype, attr=self.scalars.index(word))
+            return self._scalar(self.scalar_word(e.attr), e.dtype)  # type: ignore[arg-type]
         if name == "iota":
             return self.add("iota", int64, attr=self.access(None, int64, forms[e.attr[1]]))  # type: ignore[index]
         if name in ("index", "gather"):
             return self._indexed(e, forms)
         args = tuple([self.value(a, where) for a, where in arguments(e, forms, self.axes) if where is not None])
         return self.add(name, e.dtype, args, e.attr if name == "philox" else None)
+
+    def _scalar(self, word: int, dtype: DType) -> int:
+        """A number in a word of the table."""
+        if word not in self.scalars:
+            self.scalars.append(word)
+        return self.add("scalar", dtype, attr=self.scalars.index(word))
+
+    def _constant(self, value: Any, dtype: DType) -> int:
+        """A number that is part of the program. Those that may come from sizes are no part of the kernel."""
+        if dtype.category != 2 or _is_common(value):
+            return self.add("constant", dtype, attr=value)
+        number = self._scalar(self.constant_word(value), float64)
+        return number if dtype is float64 else self.add("cast", dtype, (number,))
 
     def _indexed(self, e: Expr, forms: Map) -> int:
         """A read at positions that are data."""

@@ -37,7 +37,7 @@ class Plan:
     """The steps of a program and the layout of its table.
 
     Table words: 0 scratch arena; 1 … leaves (in leaf-position order); then outputs; then scalars (in position order; floats as
-    float64 bits, ints and bools as int64; complex numbers have no word: only host steps read them, by position).
+    float64 bits, ints and bools as int64; complex numbers have no word: only host steps read them, by position); then constants.
     """
 
     steps: list[Call | HostStep]
@@ -45,6 +45,7 @@ class Plan:
     leaves: int                       # number of leaf words (highest leaf position + 1)
     output_bytes: tuple[int, ...]     # size of each output's storage
     scalars: int                      # number of scalar words (highest scalar position + 1)
+    constants: tuple[float, ...] = ()  # numbers that kernels read from the table, so that they do not depend on sizes
     notes: dict[str, Any] = field(default_factory=dict)   # for explain()
 
     def leaf_word(self, position: int) -> int:

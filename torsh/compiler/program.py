@@ -52,6 +52,7 @@ class _Planner:
         self.steps = steps
         self.outputs = outputs
         self.leaves, self.scalars = sizes
+        self.constants: dict[float, int] = {}
         for e in fusion.graph.order:
             if e.op is LEAF_OP:
                 self.leaves = max(self.leaves, e.attr + 1)  # type: ignore[operator]
@@ -66,14 +67,15 @@ class _Planner:
         templates_of = CallBuilder(self.fusion, self.place)
         for step in self.steps:
             if isinstance(step, Group):
-                call: Call | HostStep = KernelBuilder(self.fusion, step, self.place, self._scalar_word).build()
+                call: Call | HostStep = KernelBuilder(self.fusion, step, self.place, self._scalar_word,
+                                                       self._constant_word).build()
             else:
                 call = templates_of.build(step)
             calls.append(call)
         for number, buffer in late:
             calls.append(templates.copy(1, BufferRef(1 + self.leaves + number), self.place(buffer), buffer.nbytes))
         sizes = tuple([_nbytes(e) for e in self.outputs])
-        return Plan(calls, scratch, self.leaves, sizes, self.scalars)
+        return Plan(calls, scratch, self.leaves, sizes, self.scalars, tuple(self.constants))
 
     def _late_buffers(self) -> list[tuple[int, Buffer]]:
         """Buffers of in-place outputs that other steps would overwrite too early: in the arena until the end."""
@@ -104,6 +106,10 @@ class _Planner:
         if buffer.output >= 0:
             return BufferRef(1 + self.leaves + buffer.output)
         return BufferRef(0, buffer.offset)
+
+    def _constant_word(self, value: float) -> int:
+        number = self.constants.setdefault(value, len(self.constants))
+        return 1 + self.leaves + len(self.outputs) + self.scalars + number
 
     def _scalar_word(self, position: int) -> int:
         return 1 + self.leaves + len(self.outputs) + position

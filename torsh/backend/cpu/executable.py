@@ -50,6 +50,7 @@ class CpuExecutable:
         self.address = self.records.buffer_info()[0]
         self.sections = _sections(plan)
         self.pack = struct.Struct(f"={1 + plan.leaves + len(plan.output_bytes)}q{''.join(scalar_kinds)}").pack
+        self.tail = struct.pack(f"={len(plan.constants)}d", *plan.constants)
         self.scalar_kinds = scalar_kinds
         self.used_scalars = [k for k, kind in enumerate(scalar_kinds) if kind != UNREAD]
         self.all_scalars = len(self.used_scalars) == len(scalar_kinds)
@@ -82,13 +83,13 @@ class CpuExecutable:
         if len(leaves) > count:
             leaves = leaves[:count]
         try:
-            return self.pack(scratch, *[s.pointer for s in leaves], *[s.pointer for s in outputs], *numbers)
+            return self.pack(scratch, *[s.pointer for s in leaves], *[s.pointer for s in outputs], *numbers) + self.tail
         except struct.error:
             raise OverflowError("Python integer too large to convert to a 64-bit number") from None
 
     def bind(self, leaves: Sequence[int], into: Sequence[int]) -> Callable[[Sequence[Any]], None]:
         """See :meth:`torsh.backend.base.Executable.bind`."""
-        words = bytearray(self.pack(0, *leaves[:self.plan.leaves], *into, *[0] * len(self.used_scalars)))
+        words = bytearray(self.pack(0, *leaves[:self.plan.leaves], *into, *[0] * len(self.used_scalars)) + self.tail)
         table = (c_char * len(words)).from_buffer(words)
         address = addressof(table)
         number_words = 8 * (1 + self.plan.leaves + len(into))

@@ -16,6 +16,9 @@ from typing import Final
 FORMAT: Final = b"torsh-object-1\n"
 DEFAULT_LIMIT: Final = 1 << 30        # bytes; TORSH_CACHE_SIZE sets another
 
+EVICT_EVERY: Final = 256              # objects stored between two looks at the size of the cache
+_stored: Final = [0]
+
 
 def directory() -> Path:
     """Where objects are kept: ``TORSH_CACHE_DIR``, else ``torsh`` in the user's cache directory."""
@@ -70,7 +73,9 @@ def store(key: str, body: bytes) -> None:
             return
     except OSError:
         return
-    evict()
+    _stored[0] += 1
+    if _stored[0] % EVICT_EVERY == 1:
+        evict()
 
 
 def entries() -> list[tuple[float, int, Path]]:
