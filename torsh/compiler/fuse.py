@@ -94,6 +94,7 @@ class Group(Step):
         self.canonical: dict[Expr, Map] = {}
         self.looked_at: dict[Expr, set[Map | None]] = {}
         self.operations = 0
+        self.indexed = False
 
     @property
     def extents(self) -> tuple[int, ...]:
@@ -149,6 +150,7 @@ class Fusion:
         self.kept: set[Expr] = set()               # members whose values something else than their group needs
         self.shared: dict[tuple[Shape, Expr], Group] = {}
         self.outputs = outputs
+        self.met_index = False                     # did the last member walked through read at positions that are data?
         self.late: list[int] = []                  # in-place outputs that are copied into place at the end
         self.in_place = dict(in_place)
 
@@ -206,6 +208,7 @@ class Fusion:
     def sources(self, root: Expr, forms: Map, extents: Sequence[int]) -> tuple[dict[Expr, set[Map | None]], int]:
         """(what is in memory that a member reads, with the maps under which; the number of inlined operations)."""
         graph = self.graph
+        self.met_index = False
         found: dict[Expr, set[Map | None]] = {}
         seen: set[tuple[Expr, Map]] = set()
         stack: list[tuple[Expr, Map]] = []
@@ -220,6 +223,7 @@ class Fusion:
                 stack.append((base, where))
 
         def read_arguments(e: Expr, at: Map) -> None:
+            self.met_index = self.met_index or e.op.name in ("index", "gather")
             for a, where in arguments(e, at, axes):
                 if where is None:
                     base = graph.geometry(a)[0]
@@ -347,6 +351,7 @@ class Fusion:
         group.members.append(root)
         group.canonical[root] = forms
         group.operations += count
+        group.indexed = group.indexed or self.met_index
         if root.op.kind == "reduction":
             group.grid_level.add(root)
         self.group_of[root] = group
@@ -392,9 +397,32 @@ class Fusion:
                 step.writes = list({self.target_of(m).buffer: None for m in step.stores})
             else:
                 step.writes = [step.target.buffer if isinstance(step, Copy) else self.buffer_of(step.node)]
+        checking = [s for s in self.steps if self._checks(s)]
         for number, position in self.in_place.items():
-            if not self._old_value_first(number, position):
+            if not self._old_value_first(number, position) or not self._checked_first(number, checking):
                 self.late.append(number)
+
+    def _checks(self, step: Step) -> bool:
+        """Can the step fail, because it meets an index outside of its range?"""
+        if isinstance(step, Group):
+            return step.indexed
+        return not isinstance(step, Copy) and (step.node.op.name in ("scatter", "index_put") or self.graph.kinds[step.node] == HOST)
+
+    def _checked_first(self, number: int, checking: Sequence[Step]) -> bool:
+        """Overwrite a leaf only when nothing can fail any more, so that an error changes nothing; False if impossible.
+
+        Scattered writes are the exception: they skip what is out of range.
+        """
+        for writer in [s for s in self.steps if any(b.output == number for b in s.writes)]:
+            for step in checking:
+                if step is writer:
+                    if isinstance(step, Group):
+                        return False
+                elif step.before >> writer.number & 1:
+                    return False
+                else:
+                    self.after(writer, 1 << step.number)
+        return True
 
     def _old_value_first(self, number: int, position: int) -> bool:
         """Let all that reads a leaf run before it is overwritten; False if that is impossible."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from torsh.core.errors import CompileError
 from torsh.ops.expr import (
     LEAF_OP,
     VARIABLE_OP,
@@ -36,8 +37,9 @@ Chain = tuple[tuple[Op, Any], ...]
 class Token:
     """Identity of one state of a window: expressions noted under it are valid while it is the window's current one."""
 
-    __slots__ = ("window",)
+    __slots__ = ("window", "error")
     window: Window | None
+    error: str                  # why the window's values were never computed
 
 
 def token_of(window: Window) -> Token:
@@ -45,6 +47,14 @@ def token_of(window: Window) -> Token:
     token = Token()
     token.window = window
     return token
+
+
+def run_behind(token: Token) -> None:
+    """Run the window that a pending handle belongs to; raises RuntimeError if that has failed before."""
+    if token.window is None:
+        raise CompileError("the value of this tensor was never computed, because the program that it was part of failed: "
+                           + getattr(token, "error", "it was interrupted"))
+    token.window.run()
 
 
 class Handle:
@@ -118,7 +128,7 @@ def synchronise_handle(t: Any) -> Expr:
     if root is None:
         token = t._token
         if t._storage is None and token.window is not window:
-            token.window.run()  # type: ignore[union-attr]  # pending in another thread's window
+            run_behind(token)               # pending in another thread's window
         e = t._expr if t._storage is None else enter(t, window)
     else:
         root_expr = root._expr if root._token is window.token else synchronise_handle(root)

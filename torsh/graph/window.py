@@ -7,6 +7,7 @@ heads whose backward has been taken, in-place pairs), all compared by identity.
 """
 from __future__ import annotations
 
+import ctypes
 import itertools
 import threading
 from collections.abc import Callable, Sequence
@@ -14,13 +15,15 @@ from sys import getrefcount
 from typing import Any, Final
 
 from torsh.backend.base import Backend, Executable, Storage
-from torsh.core.errors import CompileError
-from torsh.graph.handle import expr_of, materialised, requires_grad, token_of, write
+from torsh.core.errors import CompileError, IndexOutOfRangeError
+from torsh.graph.handle import expr_of, materialised, requires_grad, run_behind, token_of, write
 from torsh.ops.expr import (
     CACHES,
+    DEBUG,
     LEAF_OP,
     MEMO_GRAD,
     MEMO_NO_GRAD,
+    ORIGINS,
     VARIABLE_OP,
     Expr,
     emit1,
@@ -106,6 +109,9 @@ def flush() -> None:
     with lock:
         try:
             run_window(window)
+        except BaseException as error:
+            abandon(window, error)
+            raise
         finally:
             if recording.window is window:
                 recording.window = Window(lock)
@@ -113,6 +119,19 @@ def flush() -> None:
             release(window)
     if len(MEMO_GRAD) > MEMO_LIMIT or len(MEMO_NO_GRAD) > MEMO_LIMIT or len(PROGRAMS) > PROGRAM_LIMIT:
         evict()
+
+
+def abandon(window: Window, error: BaseException) -> None:
+    """The window's program failed: tensors that were to be changed keep their memory, new ones say why they have no value."""
+    token = window.token
+    token.error = f"{type(error).__name__}: {error}"
+    for t in window.pending:
+        if t._storage is not None or t._root is not None:
+            continue
+        t._token = token
+        if t._home is not None:
+            t._storage, t._home = t._home[0], None
+            t._expr = leaf(-1, t._expr.shape, t._expr.dtype, False)
 
 
 _NOTHING: Any = ()
@@ -172,9 +191,58 @@ def run_window(window: Window) -> Program | None:
     extra = len(program.placeholders) - len(into)
     if extra:
         into.extend([None] * extra)
-    results = program.executable.run(window.storages, window.scalars, into)
+    try:
+        results = program.executable.run(window.storages, window.scalars, into)
+    except IndexOutOfRangeError as error:
+        raise rescue(error, live, into, window) from None
     assign(window, program, live, results)
     return program
+
+
+def rescue(error: IndexOutOfRangeError, live: list[Any], into: Sequence[Storage | None],
+           window: Window) -> IndexOutOfRangeError:
+    """A program met a bad index: compute what does not depend on it, and name the operation that met it.
+
+    The program is evaluated again, operation by operation, until the one that fails. Under TORSH_DEBUG=1 the error names the
+    user's line too.
+    """
+    from torsh.backend.reference.evaluate import find_failure
+    found = find_failure([t._expr for t in live], window.storages, window.scalars)
+    if found is None:
+        return error
+    e, problem = found
+    bad: dict[Expr, bool] = {e: True}
+    good = [i for i, t in enumerate(live) if not depends(t._expr, bad)]
+    if good:
+        executable = backend().compile(tuple([live[i]._expr for i in good]), ())
+        results = executable.run(window.storages, window.scalars, [None] * len(good))
+        for i, storage in zip(good, results, strict=True):
+            t, home = live[i], into[i]
+            if home is not None:                    # written only now, because its old value may have been read
+                ctypes.memmove(home.pointer, storage.pointer, storage.nbytes)
+                storage = home
+            t._storage, t._home, t._token = storage, None, None
+            t._expr = leaf(-1, t._expr.shape, t._expr.dtype, False)
+    line = ORIGINS.get(e)
+    where = f" (recorded at {line})" if line else "" if DEBUG else " (set TORSH_DEBUG=1 to see the line that recorded it)"
+    return IndexOutOfRangeError(f"{problem}{where}")
+
+
+def depends(e: Expr, known: dict[Expr, bool]) -> bool:
+    """Does the expression depend on one that is marked True in ``known``?"""
+    stack = [e]
+    while stack:
+        top = stack[-1]
+        if top in known:
+            stack.pop()
+            continue
+        missing = [a for a in top.args if a not in known]
+        if missing:
+            stack.extend(missing)
+            continue
+        known[top] = any(known[a] for a in top.args)
+        stack.pop()
+    return known[e]
 
 
 def assign(window: Window, program: Program, live: list[Any], results: Sequence[Storage]) -> None:
@@ -239,7 +307,7 @@ def storage_of(t: Any) -> Storage:
         if recording.capture is not None:
             raise CompileError("compile: the value of a tensor was needed inside of a compiled step (.item(), .numpy(), print, "
                                "if tensor: ...). Return the tensor and read it outside, or do not compile this function.")
-        t._token.window.run()
+        run_behind(t._token)
     return t._storage
 
 

@@ -10,6 +10,8 @@ decomposition into other ops or a kind that the compiler knows.
 """
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from collections.abc import Callable, Hashable
 from typing import Any, Final
@@ -117,6 +119,10 @@ MEMO_GRAD: Final[dict[Any, Expr]] = {}
 MEMO_NO_GRAD: Final[dict[Any, Expr]] = {}
 # Further tables keyed by expressions, emptied together with the memos.
 CACHES: Final[list[dict[Any, Any]]] = []
+# With TORSH_DEBUG=1: the user's line that recorded an expression first, for errors that are found when programs run.
+DEBUG: Final = os.environ.get("TORSH_DEBUG", "") not in ("", "0")
+ORIGINS: Final[dict[Expr, str]] = {}
+CACHES.append(ORIGINS)
 recording: Final = Recording()
 
 
@@ -129,7 +135,18 @@ def make(op: Op, args: tuple[Expr, ...], attr: Hashable, key: Hashable) -> Expr:
             if a.requires_grad:
                 requires_grad = True
                 break
-    return recording.memo.setdefault(key, Expr(op, args, attr, shape, dtype, requires_grad))
+    made = recording.memo.setdefault(key, Expr(op, args, attr, shape, dtype, requires_grad))
+    if DEBUG:
+        ORIGINS.setdefault(made, user_line())
+    return made
+
+
+def user_line() -> str:
+    """``file:line`` of the innermost frame outside of ToRSh."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "torsh":
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
 def emit(op: Op, args: tuple[Expr, ...], attr: Hashable = None) -> Expr:

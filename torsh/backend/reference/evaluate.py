@@ -9,7 +9,7 @@ import numpy as np
 
 from torsh.backend.base import Storage
 from torsh.core.dtype import dtype_by_name
-from torsh.core.errors import CompileError
+from torsh.core.errors import CompileError, IndexOutOfRangeError
 from torsh.ops.expr import CONSTANT_OP, LEAF_OP, SCALAR_OP, VARIABLE_OP, Expr, no_grad_recording
 
 Array = np.ndarray[Any, Any]
@@ -112,6 +112,22 @@ def evaluate(outputs: Sequence[Expr], leaves: Sequence[Any] = (), scalars: Seque
                 values.pop(s, None)
     # A Python number as an output becomes an array of its expression's dtype.
     return [np.asarray(values[e], e.dtype.numpy) for e in outputs]
+
+
+def find_failure(outputs: Sequence[Expr], leaves: Sequence[Storage], scalars: Sequence[Any]) -> tuple[
+        Expr, IndexOutOfRangeError] | None:
+    """The first expression whose evaluation meets an index out of range, and the error."""
+    values: dict[Expr, Any] = {}
+    for e, sources in schedule(outputs, {}):
+        if e.op is LEAF_OP:
+            position: int = e.attr  # type: ignore[assignment]
+            values[e] = array_over(leaves[position], e.shape, e.dtype.numpy)
+            continue
+        try:
+            values[e] = compute(e, sources, values, (), scalars)
+        except IndexOutOfRangeError as error:
+            return e, error
+    return None
 
 
 class ReferenceProgram:
