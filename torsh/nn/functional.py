@@ -3,12 +3,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from torsh.functional import activation, convolution, interpolation, loss, normalization, padding, pooling, sparse_and_dropout
+from torsh.functional import activation, attention, convolution, interpolation, loss, normalization, padding, pooling, sparse_and_dropout
+from torsh.nn.linear_cross_entropy import linear_cross_entropy
 
 if TYPE_CHECKING:                       # the families' functions become names of this module below
     def __getattr__(name: str) -> Any: ...
 
-_FAMILIES = (activation, convolution, interpolation, loss, normalization, padding, pooling, sparse_and_dropout)
+_FAMILIES = (activation, attention, convolution, interpolation, loss, normalization, padding, pooling, sparse_and_dropout)
 _PRIVATE = {"annotations", "T", "Any", "Tensor", "TABLE", "METHODS", "NAMESPACES"}
 # Functions that PyTorch also has as torch.name.
 TORCH_NAMES = frozenset(
@@ -28,4 +29,4 @@ def _public(module: Any) -> dict[str, Any]:
 for _family in _FAMILIES:
     globals().update(_public(_family))
 unfold = convolution.unfold
-__all__ = sorted({name for family in _FAMILIES for name in _public(family)} | {"scaled_dot_product_attention"})
+__all__ = sorted({name for family in _FAMILIES for name in _public(family)} | {linear_cross_entropy.__name__})

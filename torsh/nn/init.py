@@ -1,7 +1,10 @@
 """Initialisers of parameters; all work in place, without gradients, and return the tensor."""
 from __future__ import annotations
 
+import functools
 import math
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 from torsh.autograd.modes import no_grad
@@ -39,6 +42,10 @@ def normal_(tensor: Any, mean: float = 0.0, std: float = 1.0, generator: Any = N
 def trunc_normal_(tensor: Any, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0,
                   generator: Any = None) -> Any:
     """Normal numbers limited to [a, b], by the inverse of the distribution function."""
+    if mean < a - 2 * std or mean > b + 2 * std:
+        warnings.warn("mean is more than 2 std from [a, b] in nn.init.trunc_normal_. The distribution of values may be incorrect.",
+                      stacklevel=2)
+
     def cdf(x: float) -> float:
         return (1.0 + math.erf(x / math.sqrt(2.0))) / 2.0
     low, high = cdf((a - mean) / std), cdf((b - mean) / std)
@@ -107,6 +114,13 @@ def xavier_normal_(tensor: Any, gain: float = 1.0, generator: Any = None) -> Any
     return normal_(tensor, 0.0, gain * math.sqrt(2.0 / (fan_in + fan_out)), generator)
 
 
+def _empty(tensor: Any) -> bool:
+    if 0 not in tensor.shape:
+        return False
+    warnings.warn("Initializing zero-element tensors is a no-op", stacklevel=3)
+    return True
+
+
 def _kaiming_std(tensor: Any, a: float, mode: str, nonlinearity: str) -> float:
     if mode not in ("fan_in", "fan_out"):
         raise InvalidArgumentError(f"Mode {mode} not supported, please use one of ['fan_in', 'fan_out']")
@@ -117,7 +131,7 @@ def _kaiming_std(tensor: Any, a: float, mode: str, nonlinearity: str) -> float:
 def kaiming_uniform_(tensor: Any, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu",
                      generator: Any = None) -> Any:
     """Even numbers whose scale follows the fan and the nonlinearity (He et al., 2015)."""
-    if 0 in tensor.shape:
+    if _empty(tensor):
         return tensor
     bound = math.sqrt(3.0) * _kaiming_std(tensor, a, mode, nonlinearity)
     return uniform_(tensor, -bound, bound, generator)
@@ -126,7 +140,7 @@ def kaiming_uniform_(tensor: Any, a: float = 0, mode: str = "fan_in", nonlineari
 def kaiming_normal_(tensor: Any, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu",
                     generator: Any = None) -> Any:
     """Normal numbers whose scale follows the fan and the nonlinearity (He et al., 2015)."""
-    if 0 in tensor.shape:
+    if _empty(tensor):
         return tensor
     return normal_(tensor, 0.0, _kaiming_std(tensor, a, mode, nonlinearity), generator)
 
@@ -139,6 +153,8 @@ def orthogonal_(tensor: Any, gain: float = 1, generator: Any = None) -> Any:
     from torsh.tensor.creation import tensor as make
     if tensor.ndim < 2:
         raise InvalidArgumentError("Only tensors with 2 or more dimensions are supported")
+    if not tensor.numel():
+        return tensor
     rows = tensor.shape[0]
     columns = tensor.numel() // rows
     flat = tensor.new_empty(rows, columns).normal_(generator=generator).numpy().astype(np.float64)
@@ -158,3 +174,23 @@ def sparse_(tensor: Any, sparsity: float, std: float = 0.01, generator: Any = No
     tensor.normal_(0, std, generator=generator)
     order = rand(rows, columns, generator=generator).argsort(0)
     return tensor.masked_fill_(order < math.ceil(sparsity * rows), 0.0)
+
+
+def _old_name(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function under its name without underscore, which is deprecated."""
+    new = function.__name__
+    old = new[:-1]
+
+    @functools.wraps(function)
+    def deprecated(*args: Any, **kwargs: Any) -> Any:
+        warnings.warn(f"`nn.init.{old}` is now deprecated in favor of `nn.init.{new}`.", FutureWarning, stacklevel=2)
+        return function(*args, **kwargs)
+    deprecated.__name__ = old
+    deprecated.__doc__ = f"Deprecated name of :func:`{new}`."
+    return deprecated
+
+
+uniform, normal, constant, eye, dirac = _old_name(uniform_), _old_name(normal_), _old_name(constant_), _old_name(eye_), _old_name(dirac_)
+xavier_uniform, xavier_normal = _old_name(xavier_uniform_), _old_name(xavier_normal_)
+kaiming_uniform, kaiming_normal = _old_name(kaiming_uniform_), _old_name(kaiming_normal_)
+orthogonal, sparse = _old_name(orthogonal_), _old_name(sparse_)

@@ -1,19 +1,22 @@
-"""Linear layers, embeddings, and modules that only change shapes."""
+"""Linear layers."""
 from __future__ import annotations
 
 import math
 from typing import Any
 
-from torsh.functional import convolution as functional
-from torsh.functional.sparse_and_dropout import embedding
+from torsh.core.errors import InvalidArgumentError
+from torsh.nn import functional as F
 from torsh.nn import init
+from torsh.nn.modules.lazy import LazyModuleMixin
 from torsh.nn.modules.module import Module
-from torsh.nn.parameter import Parameter
+from torsh.nn.parameter import Parameter, UninitializedParameter
 from torsh.tensor.creation import empty
+
+_linear: Any = F.linear
 
 
 class Identity(Module):
-    """Gives its input back; any arguments are accepted."""
+    """Gives its input back; any arguments are accepted by the constructor."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__()
@@ -24,12 +27,22 @@ class Identity(Module):
 
 
 class Linear(Module):
-    """``x @ weight.T + bias``: (..., in_features) to (..., out_features)."""
+    """``x @ weight.T + bias``: (*, in_features) to (*, out_features). weight: (out_features, in_features).
+
+    Example::
+
+        >>> import torsh
+        >>> torsh.nn.Linear(20, 30)(torsh.randn(128, 20)).shape
+        torsh.Size([128, 30])
+    """
+
+    in_features: int
+    out_features: int
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True, device: Any = None, dtype: Any = None) -> None:
         super().__init__()
         self.in_features, self.out_features = in_features, out_features
-        self.weight = Parameter(empty(out_features, in_features, device=device, dtype=dtype))
+        self.weight = Parameter(empty((out_features, in_features), device=device, dtype=dtype))
         if bias:
             self.bias = Parameter(empty(out_features, device=device, dtype=dtype))
         else:
@@ -46,21 +59,36 @@ class Linear(Module):
     def forward(self, input: Any) -> Any:
         """The layer's result."""
         own = self._parameters
-        return functional.linear(input, own["weight"], own["bias"])
+        if "weight" in own and "bias" in own:
+            return _linear(input, own["weight"], own["bias"])
+        return _linear(input, self.weight, self.bias)       # parametrized: computed attributes
 
     def extra_repr(self) -> str:
         """Sizes."""
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
 
 
+class NonDynamicallyQuantizableLinear(Linear):
+    """The output projection of attention: a Linear that dynamic quantization leaves alone."""
+
+
 class Bilinear(Module):
-    """``x1 @ weight[k] @ x2 + bias`` for every output k."""
+    """``x1 @ weight[k] @ x2 + bias`` for every output k: (*, in1), (*, in2) to (*, out).
+
+    Example::
+
+        >>> import torsh
+        >>> torsh.nn.Bilinear(20, 30, 40)(torsh.randn(8, 20), torsh.randn(8, 30)).shape
+        torsh.Size([8, 40])
+    """
 
     def __init__(self, in1_features: int, in2_features: int, out_features: int, bias: bool = True, device: Any = None,
                  dtype: Any = None) -> None:
         super().__init__()
+        if in1_features <= 0:
+            raise InvalidArgumentError(f"in1_features must be > 0, but got {in1_features}")
         self.in1_features, self.in2_features, self.out_features = in1_features, in2_features, out_features
-        self.weight = Parameter(empty(out_features, in1_features, in2_features, device=device, dtype=dtype))
+        self.weight = Parameter(empty((out_features, in1_features, in2_features), device=device, dtype=dtype))
         if bias:
             self.bias = Parameter(empty(out_features, device=device, dtype=dtype))
         else:
@@ -76,7 +104,7 @@ class Bilinear(Module):
 
     def forward(self, input1: Any, input2: Any) -> Any:
         """The layer's result."""
-        return functional.bilinear(input1, input2, self.weight, self.bias)
+        return F.bilinear(input1, input2, self.weight, self.bias)
 
     def extra_repr(self) -> str:
         """Sizes."""
@@ -84,82 +112,30 @@ class Bilinear(Module):
                 f"bias={self.bias is not None}")
 
 
-class Flatten(Module):
-    """Joins dimensions start_dim to end_dim."""
+class LazyLinear(LazyModuleMixin, Linear):
+    """A Linear whose in_features come from the first input."""
 
-    def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
-        super().__init__()
-        self.start_dim, self.end_dim = start_dim, end_dim
+    cls_to_become = Linear
 
-    def forward(self, input: Any) -> Any:
-        """The flattened input."""
-        return input.flatten(self.start_dim, self.end_dim)
-
-    def extra_repr(self) -> str:
-        """Dimensions."""
-        return f"start_dim={self.start_dim}, end_dim={self.end_dim}"
-
-
-class Unflatten(Module):
-    """Splits a dimension into several."""
-
-    def __init__(self, dim: int, unflattened_size: Any) -> None:
-        super().__init__()
-        self.dim, self.unflattened_size = dim, unflattened_size
-
-    def forward(self, input: Any) -> Any:
-        """The input with the dimension split."""
-        return input.unflatten(self.dim, self.unflattened_size)
-
-    def extra_repr(self) -> str:
-        """Dimension and sizes."""
-        return f"dim={self.dim}, unflattened_size={self.unflattened_size}"
-
-
-class Embedding(Module):
-    """Rows of a table, looked up by number: (...) to (..., embedding_dim)."""
-
-    def __init__(self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None, max_norm: float | None = None,
-                 norm_type: float = 2.0, scale_grad_by_freq: bool = False, sparse: bool = False, _weight: Any = None,
-                 _freeze: bool = False, device: Any = None, dtype: Any = None) -> None:
-        super().__init__()
-        if padding_idx is not None:
-            if not -num_embeddings <= padding_idx < num_embeddings:
-                raise AssertionError("Padding_idx must be within num_embeddings")
-            padding_idx %= num_embeddings
-        self.num_embeddings, self.embedding_dim, self.padding_idx = num_embeddings, embedding_dim, padding_idx
-        self.max_norm, self.norm_type, self.scale_grad_by_freq, self.sparse = max_norm, norm_type, scale_grad_by_freq, sparse
-        if _weight is None:
-            self.weight = Parameter(empty(num_embeddings, embedding_dim, device=device, dtype=dtype), requires_grad=not _freeze)
-            self.reset_parameters()
-        else:
-            if list(_weight.shape) != [num_embeddings, embedding_dim]:
-                raise AssertionError("Shape of weight does not match num_embeddings and embedding_dim")
-            self.weight = Parameter(_weight, requires_grad=not _freeze)
+    def __init__(self, out_features: int, bias: bool = True, device: Any = None, dtype: Any = None) -> None:
+        super().__init__(0, 0, False)
+        self.weight = UninitializedParameter(device=device, dtype=dtype)
+        self.out_features = out_features
+        if bias:
+            self.bias = UninitializedParameter(device=device, dtype=dtype)
 
     def reset_parameters(self) -> None:
-        """Draw new rows."""
-        init.normal_(self.weight)
-        if self.padding_idx is not None:
-            init.zeros_(self.weight.detach()[self.padding_idx])
+        """Draw new parameters, once there are any."""
+        if not self.has_uninitialized_params() and self.in_features != 0:
+            super().reset_parameters()
 
-    def forward(self, input: Any) -> Any:
-        """The rows."""
-        return embedding(input, self.weight, self.padding_idx, self.max_norm, self.norm_type, self.scale_grad_by_freq, self.sparse)
-
-    def extra_repr(self) -> str:
-        """Sizes and options."""
-        text = f"{self.num_embeddings}, {self.embedding_dim}"
-        for name, default in (("padding_idx", None), ("max_norm", None), ("norm_type", 2.0), ("scale_grad_by_freq", False)):
-            if getattr(self, name) != default:
-                text += f", {name}={getattr(self, name)}"
-        return text + (", sparse=True" if self.sparse else "")
-
-    @classmethod
-    def from_pretrained(cls, embeddings: Any, freeze: bool = True, padding_idx: int | None = None, max_norm: float | None = None,
-                        norm_type: float = 2.0, scale_grad_by_freq: bool = False, sparse: bool = False) -> Embedding:
-        """An embedding with the given (by default frozen) rows."""
-        if embeddings.ndim != 2:
-            raise AssertionError("Embeddings parameter is expected to be 2-dimensional")
-        rows, columns = embeddings.shape
-        return cls(rows, columns, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse, _weight=embeddings, _freeze=freeze)
+    def initialize_parameters(self, input: Any) -> None:
+        """Take the number of features of the first input."""
+        if self.has_uninitialized_params():
+            self.in_features = input.shape[-1]
+            self.weight.materialize((self.out_features, self.in_features))
+            if self.bias is not None:
+                self.bias.materialize((self.out_features,))
+            self.reset_parameters()
+        elif self.in_features == 0:             # a state_dict was loaded before the first call
+            self.in_features = self.weight.shape[-1]
