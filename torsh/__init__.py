@@ -107,6 +107,10 @@ def __getattr__(name: str) -> Any:
         value = getattr(functional, name)
         globals()[name] = value
         return value
+    if name in _NAMESPACES[""]:         # declared by a family of functions that has just been loaded
+        value = _NAMESPACES[""][name]
+        globals()[name] = value
+        return value
     raise AttributeError(f"module 'torsh' has no attribute {name!r}")
 
 

@@ -92,12 +92,12 @@ def test_elementwise_losses(reduction: str) -> None:
 
     def check(mine: Any, theirs: Any, *arrays: Any, **options: Any) -> None:
         compare(lambda *e: mine(*e, reduction=reduction), lambda *t: theirs(*t, reduction=reduction), *arrays, **options)
-    check(le.mse_loss_expr, F.mse_loss, x, y)
-    check(le.l1_loss_expr, F.l1_loss, x, y)
+    check(lambda a, b, reduction: le.mse_loss_expr(a, b, None, reduction), F.mse_loss, x, y)
+    check(lambda a, b, reduction: le.l1_loss_expr(a, b, None, reduction), F.l1_loss, x, y)
     for beta in (0.0, 0.7):
         check(lambda a, b, reduction: le.smooth_l1_loss_expr(a, b, reduction, beta),  # noqa: B023
               lambda a, b, reduction: F.smooth_l1_loss(a, b, reduction=reduction, beta=beta), x, y)  # noqa: B023
-    check(lambda a, b, reduction: le.huber_loss_expr(a, b, reduction, 0.6),
+    check(lambda a, b, reduction: le.huber_loss_expr(a, b, None, reduction, 0.6),
           lambda a, b, reduction: F.huber_loss(a, b, reduction=reduction, delta=0.6), x, y)
     check(lambda a, b, reduction: le.binary_cross_entropy_expr(a, b, None, reduction), F.binary_cross_entropy, p, q)
     check(lambda a, b, v, reduction: le.binary_cross_entropy_expr(a, b, v, reduction),
@@ -106,10 +106,10 @@ def test_elementwise_losses(reduction: str) -> None:
     check(lambda a, b, reduction: le.binary_cross_entropy_expr(a, b, None, reduction), F.binary_cross_entropy, *edges,
           least=1e-8)    # PyTorch's smallest divisor is 1e-12 in single precision
     logits = np.array([-200.0, 0.0, 3.0, 200.0]), np.array([0.0, 0.3, 1.0, 0.5]), np.array([1.0, 2.0, 0.5, 3.0])
-    check(lambda a, b, v, reduction: le.binary_cross_entropy_with_logits_expr(a, b, None, reduction, v),
+    check(lambda a, b, v, reduction: le.binary_cross_entropy_with_logits_expr(a, b, None, v, reduction),
           lambda a, b, v, reduction: F.binary_cross_entropy_with_logits(a, b, pos_weight=v, reduction=reduction),
           *logits, frozen=[2])
-    check(lambda a, b, reduction: le.binary_cross_entropy_with_logits_expr(a, b, None, reduction, None),
+    check(lambda a, b, reduction: le.binary_cross_entropy_with_logits_expr(a, b, None, None, reduction),
           F.binary_cross_entropy_with_logits, *logits[:2])
     for log_target in (False, True):
         check(lambda a, b, reduction: le.kl_div_expr(a, b, reduction, log_target),  # noqa: B023
@@ -142,10 +142,10 @@ def test_row_losses(reduction: str) -> None:
                 lambda x, y, z, s=swap: F.triplet_margin_loss(x, y, z, swap=s, reduction=reduction), a, b, c)
     weight = abs(normal(5))
     for p in (1, 2):
-        compare(lambda x, t, w, p=p: le.multi_margin_loss_expr(x, t, p, 0.9, w, reduction),
+        compare(lambda x, t, w, p=p: le.multi_margin_loss_expr(x, t, w, p, 0.9, reduction),
                 lambda x, t, w, p=p: F.multi_margin_loss(x, t, p, 0.9, w.detach(), reduction=reduction) + 0 * w.sum(), a,
                 classes(5, 4), weight, gradient=False)
-        compare(lambda x, t, p=p: le.multi_margin_loss_expr(x, t, p, 0.9, None, reduction),
+        compare(lambda x, t, p=p: le.multi_margin_loss_expr(x, t, None, p, 0.9, reduction),
                 lambda x, t, p=p: F.multi_margin_loss(x, t, p, 0.9, reduction=reduction), a, classes(5, 4))
     targets = np.array([[3, 0, -1, 1, 2], [-1, 4, 4, 4, 4], [0, 1, 2, 3, 4], [2, -1, 0, 0, -1]])
     compare(lambda x, t: le.multilabel_margin_loss_expr(x, t, reduction),

@@ -105,7 +105,7 @@ def through_decomposition(e: Expr, g: Expr) -> list[Expr | None]:
     finally:
         recording.memo, recording.grad_enabled = saved
     found = dict(propagate([(inner, g)], frozenset(a for a in e.args if a.requires_grad)))
-    return [found.get(a) for a in e.args]
+    return [found.pop(a, None) for a in e.args]     # an argument that occurs twice gets its gradient once
 
 
 def propagate(seeds: Sequence[tuple[Expr, Expr]], targets: Any = frozenset(), stop_at_targets: bool = True,

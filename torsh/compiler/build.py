@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import Any, Final
 
@@ -187,17 +187,39 @@ class KernelBuilder:
     def build(self) -> Call:
         """The call."""
         group = self.group
-        for m in group.members:
-            position = self.member(m)
-            if m in group.stores:
-                target = self.fusion.target_of(m)
-                form = flat(group.canonical[m], target.strides, self.axes)
-                number = self.access(target.buffer, m.dtype, (form[0] + target.offset, *form[1:]))
-                self.values.append(Value("store", m.dtype, (position,), number))
-                self.levels.append(self.levels[position])
-                stores = self.grid_stores if m in group.grid_level else self.full_stores
-                stores.append(len(self.values) - 1)
+        # Stores come after all values, so that what is stored in place of a leaf is not read instead of it.
+        positions = {m: self.member(m) for m in group.members}
+        stored = [m for m in group.members if m in group.stores]
+        late = self._last_read(stored, positions)
+        for m in stored:
+            target = self.fusion.target_of(m)
+            form = flat(group.canonical[m], target.strides, self.axes)
+            number = self.access(target.buffer, m.dtype, (form[0] + target.offset, *form[1:]))
+            level = self.levels[positions[m]]
+            self.values.append(Value("store", m.dtype, (positions[m],), number))
+            self.levels.append(max(level, late) if self._replaced(m) is not None else level)
+            (self.grid_stores if m in group.grid_level else self.full_stores).append(len(self.values) - 1)
         return self._call(self._stages())
+
+    def _replaced(self, m: Expr) -> int | None:
+        """The leaf that a member of the full space is stored in place of."""
+        return None if m in self.group.grid_level else self.fusion.in_place.get(self.fusion.target_of(m).buffer.output)
+
+    def _last_read(self, stored: Sequence[Expr], positions: Mapping[Expr, int]) -> int:
+        """The last level whose loop reads a leaf that this kernel replaces: not before that may it be replaced."""
+        leaves = {self._replaced(m) for m in stored} - {None}
+        if not leaves or not self.group.reduced:
+            return 0
+        loads = {p for p, v in enumerate(self.values) if v.op == "load" and self._leaf_of(v) in leaves}
+        loops = [(p, self.levels[p] - 1) for p in self.reductions]
+        loops += [(positions[m], self.levels[positions[m]]) for m in stored if m not in self.group.grid_level]
+        reductions = set(self.reductions)
+        return max([level for p, level in loops if not loads.isdisjoint(self._body((p,), reductions - {p}))], default=0)
+
+    def _leaf_of(self, load: Value) -> int:
+        """The leaf position that a load reads from, or -1."""
+        buffer = self.accesses[load.attr].buffer  # type: ignore[call-overload]
+        return -1 if buffer is None else buffer.leaf
 
     def _stages(self) -> tuple[Stage, ...]:
         if not self.group.reduced:

@@ -92,7 +92,6 @@ class Group(Step):
         self.grid_level: set[Expr] = set()
         self.stores: list[Expr] = []
         self.canonical: dict[Expr, Map] = {}
-        self.looked_at: dict[Expr, set[Map | None]] = {}
         self.operations = 0
         self.indexed = False
 
@@ -137,10 +136,19 @@ def copy_of(e: Expr) -> Expr:
     return Expr(TABLE["reshape"], (e,), e.shape, e.shape, e.dtype, False)
 
 
+class MustSeparate(Exception):
+    """The base of a write cannot stay in the leaf's memory, because the leaf is read after the write begins."""
+
+    def __init__(self, output: int) -> None:
+        super().__init__(output)
+        self.output = output
+
+
 class Fusion:
     """Builds the steps of a program, expression by expression."""
 
-    def __init__(self, graph: Graph, outputs: Sequence[Expr], in_place: Sequence[tuple[int, int]]) -> None:
+    def __init__(self, graph: Graph, outputs: Sequence[Expr], in_place: Sequence[tuple[int, int]],
+                 separate: Iterable[int] = ()) -> None:
         self.graph = graph
         self.steps: list[Step] = []
         self.buffers: dict[Expr, Buffer] = {}
@@ -153,6 +161,8 @@ class Fusion:
         self.met_index = False                     # did the last member walked through read at positions that are data?
         self.late: list[int] = []                  # in-place outputs that are copied into place at the end
         self.in_place = dict(in_place)
+        self.separate = frozenset(separate)        # in-place outputs that are known to be late
+        self.uncopied: set[int] = set()            # outputs that take their leaf's memory as the base of a write
 
     # ---- buffers -------------------------------------------------------------------------------------------------------
 
@@ -344,7 +354,6 @@ class Fusion:
         for e in found:
             if e not in group.canonical:
                 group.sources.add(e)
-                group.looked_at.setdefault(e, set()).update(found[e])
                 self.shared[group.shape, e] = group
         forms = group.map_of(root, group.factors)
         assert forms is not None
@@ -399,7 +408,10 @@ class Fusion:
                 step.writes = [step.target.buffer if isinstance(step, Copy) else self.buffer_of(step.node)]
         checking = [s for s in self.steps if self._checks(s)]
         for number, position in self.in_place.items():
-            if not self._old_value_first(number, position) or not self._checked_first(number, checking):
+            if (number in self.separate or not self._old_value_first(number, position)
+                    or not self._checked_first(number, checking)):
+                if number in self.uncopied:
+                    raise MustSeparate(number)
                 self.late.append(number)
 
     def _checks(self, step: Step) -> bool:
@@ -428,12 +440,12 @@ class Fusion:
         """Let all that reads a leaf run before it is overwritten; False if that is impossible."""
         writers = [s for s in self.steps if any(b.output == number for b in s.writes)]
         for reader in self.steps:
-            leaf = next((e for e in reader.sources if e.op.name == "leaf" and e.attr == position), None)
-            if leaf is None:
+            found = [e for e in reader.sources if e.op.name == "leaf" and e.attr == position]
+            if not found:
                 continue
             for writer in writers:
                 if reader is writer:
-                    if not self._same_elements(reader, leaf, number):
+                    if not all(self._same_elements(reader, leaf, number) for leaf in found):
                         return False
                 elif reader.before >> writer.number & 1:
                     return False
@@ -448,14 +460,19 @@ class Fusion:
         extents = step.extents
         axes = len(extents)
         stores = [m for m in step.stores if self.target_of(m).buffer.output == number]
-        read = {None if at is None else flat(at, contiguous_strides(leaf.shape), axes) for at in step.looked_at[leaf]}
+        forms: set[Map | None] = set()
+        for m in step.members:
+            at = identity(step.factors) if m.op.kind == "reduction" else step.canonical[m]
+            forms |= self.sources(m, at, extents)[0].get(leaf, set())
+        read = {None if at is None else flat(at, contiguous_strides(leaf.shape), axes) for at in forms}
         for m in stores:
             target = self.target_of(m)
             address = flat(step.canonical[m], target.strides, axes)
             if read != {(address[0] + target.offset, *address[1:])}:
                 return False
-        # With reductions, points are visited several times: only what is stored at the very end leaves old values alone.
-        return not step.reduced or all(m in step.grid_level for m in stores)
+        # With reductions, points are visited several times: grid members are stored at the end, full ones at the last visit that
+        # reads the leaf.
+        return True
 
     def _shared_bases(self) -> dict[Expr, Expr]:
         """Bases of writes that nobody else needs: they are computed right into the buffer of the result."""
@@ -573,7 +590,10 @@ class Fusion:
     def _takes_place_of(self, e: Expr, source: Expr) -> bool:
         """Will the result be stored in the leaf's own memory?"""
         number = self.buffer_of(e).output
-        return number >= 0 and self.in_place.get(number, -1) == source.attr
+        if number < 0 or number in self.separate or self.in_place.get(number, -1) != source.attr:
+            return False
+        self.uncopied.add(number)
+        return True
 
     def _template(self, e: Expr, aliases: dict[Expr, Expr]) -> None:
         first = 0

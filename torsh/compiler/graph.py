@@ -221,6 +221,12 @@ class Graph:
         base, address, _ = self.look(a, identity(factors), a.shape)
         return base, address[0], address[1:]
 
+    def _contiguous(self, e: Expr) -> Expr:
+        """What is in memory with the same elements in the same order, if that is how the expression is stored."""
+        while e.op.name == "reshape" and not self.in_memory(e):
+            e = e.args[0]
+        return e
+
     def look(self, e: Expr, forms: Map, extents: Sequence[int], inside: bool = False) -> tuple[Expr, Form, Map | None]:
         """Follow views down to something that is no view or is in memory; ``inside``: at least one, the expression itself.
 
@@ -232,7 +238,7 @@ class Graph:
                 forms = through(e, forms, extents)
             except (NeedSplit, Inexpressible) as problem:
                 # Of a contiguous buffer, the address alone will do.
-                base, name = without_reshapes(e.args[0]), e.op.name
+                base, name = self._contiguous(e.args[0]), e.op.name
                 if name in ("reshape", "as_strided") and self.in_memory(base):
                     strides, offset = (contiguous_strides(e.shape), 0) if name == "reshape" else e.attr[1:]  # type: ignore[index]
                     return base, shifted(flat(forms, strides, len(extents)), offset), None

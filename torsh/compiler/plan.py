@@ -33,6 +33,21 @@ class HostStep:
 
 
 @dataclass(slots=True)
+class PlannedBuffer:
+    """A buffer of a program: a range of the scratch arena (slot 0), a leaf's or an output's memory (offset 0).
+
+    first, last: numbers of the steps that use scratch memory first and last. undefined: nobody fills it (``empty``).
+    """
+
+    slot: int
+    offset: int
+    nbytes: int
+    first: int = -1
+    last: int = -1
+    undefined: bool = False
+
+
+@dataclass(slots=True)
 class Plan:
     """The steps of a program and the layout of its table.
 
@@ -46,7 +61,8 @@ class Plan:
     output_bytes: tuple[int, ...]     # size of each output's storage
     scalars: int                      # number of scalar words (highest scalar position + 1)
     constants: tuple[float, ...] = ()  # numbers that kernels read from the table, so that they do not depend on sizes
-    notes: dict[str, Any] = field(default_factory=dict)   # for explain()
+    in_place: tuple[tuple[int, int], ...] = ()     # (output number, leaf position) whose memory is the same
+    buffers: list[PlannedBuffer] = field(default_factory=list)      # for explain() and the verifier
 
     def leaf_word(self, position: int) -> int:
         """Table word of a leaf."""

@@ -1,20 +1,22 @@
 """The compiler as a whole: outputs -> lowered -> fused -> ordered -> memory planned -> calls."""
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from torsh.compiler import memory, templates
 from torsh.compiler.build import KernelBuilder
 from torsh.compiler.calls import CallBuilder
-from torsh.compiler.fuse import Buffer, Fusion, Group, Step
+from torsh.compiler.fuse import Buffer, Fusion, Group, MustSeparate, Step
 from torsh.compiler.graph import Graph, MustStore, Supported
 from torsh.compiler.kernel import BufferRef, Call
 from torsh.compiler.lower import lower
-from torsh.compiler.plan import HostStep, Plan
+from torsh.compiler.plan import HostStep, Plan, PlannedBuffer
 from torsh.core.errors import CompileError
 from torsh.ops.expr import LEAF_OP, SCALAR_OP, Expr, no_grad_recording
 
 _ATTEMPTS = 64
+VERIFY = [os.environ.get("TORSH_DEBUG") == "1"]        # [True]: check every plan (tests do)
 
 
 def compile_plan(outputs: Sequence[Expr], in_place: Sequence[tuple[int, int]], supported: Supported,
@@ -27,16 +29,24 @@ def compile_plan(outputs: Sequence[Expr], in_place: Sequence[tuple[int, int]], s
     lowered = [lower(e) for e in outputs]
     with no_grad_recording():
         fusion, steps = _fused(lowered, in_place, supported)
-        return _Planner(fusion, steps, lowered, sizes).plan()
+        plan = _Planner(fusion, steps, lowered, sizes).plan()
+    if VERIFY[0]:
+        from torsh.compiler.verify import verify_lowered, verify_plan
+        verify_lowered(lowered)
+        verify_plan(plan)
+    return plan
 
 
 def _fused(lowered: Sequence[Expr], in_place: Sequence[tuple[int, int]], supported: Supported) -> tuple[Fusion, list[Step]]:
     """Fusion, again with one more stored expression whenever an access turns out to be impossible."""
     forced: set[Expr] = set()
-    for _ in range(_ATTEMPTS):
+    separate: set[int] = set()
+    for _ in range(_ATTEMPTS + len(in_place)):
         try:
-            fusion = Fusion(Graph(lowered, forced, supported), lowered, in_place)
+            fusion = Fusion(Graph(lowered, forced, supported), lowered, in_place, separate)
             return fusion, fusion.build()
+        except MustSeparate as problem:
+            separate.add(problem.output)
         except MustStore as problem:
             if problem.expr in forced:
                 raise CompileError(f"a view of {problem.expr} can neither be accessed nor stored") from None
@@ -75,7 +85,17 @@ class _Planner:
         for number, buffer in late:
             calls.append(templates.copy(1, BufferRef(1 + self.leaves + number), self.place(buffer), buffer.nbytes))
         sizes = tuple([_nbytes(e) for e in self.outputs])
-        return Plan(calls, scratch, self.leaves, sizes, self.scalars, tuple(self.constants))
+        return Plan(calls, scratch, self.leaves, sizes, self.scalars, tuple(self.constants),
+                    tuple(self.fusion.in_place.items()), self._buffers())
+
+    def _buffers(self) -> list[PlannedBuffer]:
+        """All buffers, for the verifier."""
+        undefined = {b for e, b in self.fusion.buffers.items() if e.op.name == "empty"}
+        found = []
+        for b in dict.fromkeys([b for step in self.steps for b in (*step.reads, *step.writes)] + list(undefined)):
+            ref = self.place(b)
+            found.append(PlannedBuffer(ref.slot, ref.offset, b.nbytes, b.first, b.last, b in undefined))
+        return found
 
     def _late_buffers(self) -> list[tuple[int, Buffer]]:
         """Buffers of in-place outputs that other steps would overwrite too early: in the arena until the end."""

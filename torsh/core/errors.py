@@ -6,6 +6,7 @@ Every error derives from :class:`TorshError` and from the built-in exception tha
     TorshError
     ├── ShapeMismatchError      (RuntimeError)   shapes that do not fit together
     ├── DTypeError              (RuntimeError)   a dtype that an operation cannot take
+    │   └── UnsupportedDTypeError (NotImplementedError)  a dtype that an operation is not implemented for
     ├── DeviceMismatchError     (RuntimeError)   tensors on different devices
     ├── DeviceNotAvailableError (RuntimeError)   a device that this machine or build does not have
     ├── OutOfMemoryError        (RuntimeError)   an allocation that the device refused
@@ -29,6 +30,10 @@ class ShapeMismatchError(TorshError, RuntimeError):
 
 class DTypeError(TorshError, RuntimeError):
     """A dtype that an operation cannot take."""
+
+
+class UnsupportedDTypeError(DTypeError, NotImplementedError):
+    """A dtype that an operation is not implemented for."""
 
 
 class DeviceMismatchError(TorshError, RuntimeError):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from torsh.core.dtype import DType, bool_, get_default_dtype, result_type
-from torsh.core.errors import DTypeError
+from torsh.core.errors import DTypeError, UnsupportedDTypeError
 
 Operands = tuple[tuple[DType, int], ...]
 Rule = Callable[[str, Operands], tuple[tuple[DType, ...], DType]]
@@ -21,9 +21,9 @@ SCALAR_TYPE_NAMES: Final = {
     "complex128": "ComplexDouble"}
 
 
-def not_implemented(name: str, dtype: DType) -> DTypeError:
+def not_implemented(name: str, dtype: DType) -> UnsupportedDTypeError:
     """PyTorch's error for a dtype that a function does not take."""
-    return DTypeError(f"\"{name}_cpu\" not implemented for '{SCALAR_TYPE_NAMES[dtype.name]}'")
+    return UnsupportedDTypeError(f"\"{name}_cpu\" not implemented for '{SCALAR_TYPE_NAMES[dtype.name]}'")
 
 
 def _checked(name: str, dtype: DType, categories: str) -> DType:

@@ -4,14 +4,16 @@ from __future__ import annotations
 from typing import Any
 
 from torsh.core.dtype import DType
-from torsh.core.errors import ArgumentTypeError, DTypeError, InvalidArgumentError, ShapeMismatchError
+from torsh.core.errors import DTypeError, InvalidArgumentError, ShapeMismatchError, UnsupportedDTypeError
 from torsh.core.shape import normalise_dim
-from torsh.graph.handle import expr_of
 from torsh.graph.window import scalar_expr
+from torsh.ops.activation import glu_expr, gumbel_softmax_expr, prelu_expr, rrelu_expr, softsign_expr
+from torsh.ops.common import cast, neg
 from torsh.ops.expr import TABLE, Expr, emit, emit1, emit2
-from torsh.tensor.function import METHODS, NAMESPACES, assign, check_writable, function, tensor_operand
-from torsh.tensor.randomness import uniform_expr
-from torsh.tensor.tensor import Tensor
+from torsh.tensor import attach_methods
+from torsh.tensor.function import METHODS, NAMESPACES, assign, check_writable, function, recorded, store_out, tensor_operand
+from torsh.tensor.randomness import seeds
+from torsh.tensor.tensor import Tensor, tensor_of
 
 _TORCH = NAMESPACES.setdefault("", {})
 
@@ -21,14 +23,14 @@ def finish(input: Tensor, e: Expr, inplace: bool, name: str) -> Tensor:
     if inplace:
         check_writable(input)
         return assign(input, Tensor(e), name + "_")  # type: ignore[no-any-return]
-    return Tensor(e)
+    return tensor_of(e)  # type: ignore[no-any-return]
 
 
 def floating(input: Any, name: str) -> Expr:
     """The expression of a floating-point input; PyTorch's error for others."""
     e = tensor_operand(input, name)
     if e.dtype.category < 2:
-        raise DTypeError(f'"{name}_cpu" not implemented for \'{e.dtype.name}\'')
+        raise UnsupportedDTypeError(f'"{name}_cpu" not implemented for \'{e.dtype.name}\'')
     return e
 
 
@@ -36,7 +38,7 @@ def relu(input: Tensor, inplace: bool = False) -> Tensor:
     """``max(0, x)``; the gradient at 0 is 0."""
     e = tensor_operand(input, "relu")
     if e.dtype.category in (0, 3):
-        raise DTypeError("Boolean inputs not supported for relu" if e.dtype.category == 0 else
+        raise UnsupportedDTypeError("Boolean inputs not supported for relu" if e.dtype.category == 0 else
                          f'"relu" not implemented for \'{e.dtype.name}\'')
     return finish(input, emit1(TABLE["relu"], e), inplace, "relu")
 
@@ -71,8 +73,10 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = Fals
                   inplace, "leaky_relu")
 
 
-def gelu(input: Tensor, approximate: str = "none") -> Tensor:
+def gelu(input: Tensor, approximate: str = "none", *, out: Tensor | None = None) -> Tensor:
     """``x`` times the normal distribution function of x; approximate: ``"none"`` or ``"tanh"``."""
+    if out is not None:
+        return store_out(gelu, "gelu", (input, approximate), {}, out)  # type: ignore[no-any-return]
     if approximate not in ("none", "tanh"):
         raise ShapeMismatchError("approximate argument must be either none or tanh.")
     return Tensor(emit1(TABLE["gelu"], floating(input, "gelu"), approximate))
@@ -88,8 +92,10 @@ def mish(input: Tensor, inplace: bool = False) -> Tensor:
     return finish(input, emit1(TABLE["mish"], floating(input, "mish")), inplace, "mish")
 
 
-def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
+def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0, *, out: Tensor | None = None) -> Tensor:
     """``log(1 + exp(beta * x)) / beta``; ``x`` itself where ``beta * x > threshold``."""
+    if out is not None:
+        return store_out(softplus, "softplus", (input, beta, threshold), {}, out)  # type: ignore[no-any-return]
     return Tensor(emit(TABLE["softplus"], (floating(input, "softplus"), scalar_expr(float(beta)), scalar_expr(float(threshold)))))
 
 
@@ -122,13 +128,17 @@ hardswish = _simple("hardswish", "``x * relu6(x + 3) / 6``.")
 hardsigmoid = _simple("hardsigmoid", "``relu6(x + 3) / 6``.")
 
 
-def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
+def hardshrink(input: Tensor, lambd: float = 0.5, *, out: Tensor | None = None) -> Tensor:
     """``x`` where ``|x| > lambd``, else 0."""
+    if out is not None:
+        return store_out(hardshrink, "hardshrink", (input, lambd), {}, out)  # type: ignore[no-any-return]
     return Tensor(emit2(TABLE["hardshrink"], floating(input, "hardshrink"), scalar_expr(float(lambd))))
 
 
-def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
+def softshrink(input: Tensor, lambd: float = 0.5, *, out: Tensor | None = None) -> Tensor:
     """``x`` moved towards 0 by ``lambd``."""
+    if out is not None:
+        return store_out(softshrink, "softshrink", (input, lambd), {}, out)  # type: ignore[no-any-return]
     if lambd < 0:
         raise ShapeMismatchError(f"lambda must be greater or equal to 0, but found to be {lambd}.")
     return Tensor(emit2(TABLE["softshrink"], floating(input, "softshrink"), scalar_expr(float(lambd))))
@@ -136,16 +146,18 @@ def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
 
 def tanhshrink(input: Tensor) -> Tensor:
     """``x - tanh(x)``."""
-    return input - input.tanh()  # type: ignore[attr-defined, no-any-return]
+    return Tensor(emit1(TABLE["tanhshrink"], tensor_operand(input, "tanhshrink")))
 
 
 def softsign(input: Tensor) -> Tensor:
     """``x / (1 + |x|)``."""
-    return input / (input.abs() + 1)  # type: ignore[attr-defined, no-any-return]
+    return recorded(softsign_expr, (input,))  # type: ignore[no-any-return]
 
 
-def logsigmoid(input: Tensor) -> Tensor:
+def logsigmoid(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """``log(sigmoid(x))``, computed without overflow."""
+    if out is not None:
+        return store_out(logsigmoid, "logsigmoid", (input,), {}, out)  # type: ignore[no-any-return]
     return Tensor(emit1(TABLE["logsigmoid"], floating(input, "log_sigmoid")))
 
 
@@ -169,26 +181,7 @@ def threshold(input: Tensor, threshold: float, value: float, inplace: bool = Fal
 
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
     """``x`` for positive x, else ``weight * x`` with one weight for all or one per channel (dimension 1)."""
-    e, w = tensor_operand(input, "prelu"), tensor_operand(weight, "prelu", 2, "weight")
-    if e.dtype is not w.dtype:
-        raise DTypeError(f"prelu: Type promoting not supported. Got {e.dtype.name} and {w.dtype.name}")
-    if len(w.shape) > 1:
-        raise ShapeMismatchError(f"prelu: Expected `weight` to be a scalar or 1D tensor, but got: ndim = {len(w.shape)}")
-    n = weight.numel()
-    if n != 1:
-        if not e.shape:
-            raise ShapeMismatchError("prelu: Not allow zero-dim input tensor.")
-        channels = e.shape[1] if len(e.shape) > 1 else 1
-        if channels != n:
-            raise ShapeMismatchError(f"Mismatch of parameter numbers and input channel size. Found parameter numbers = {n} and "
-                                     f"channel size = {channels}.")
-        weight = weight.reshape([n if i == 1 else 1 for i in range(max(len(e.shape), 2))])  # type: ignore[attr-defined]
-        weight = weight if len(e.shape) > 1 else weight.reshape(n)  # type: ignore[attr-defined]
-    elif len(e.shape) != len(w.shape):
-        weight = weight.reshape([1] * len(e.shape))  # type: ignore[attr-defined]
-    w = expr_of(weight)
-    zero = emit2(TABLE["gt"], expr_of(input), scalar_expr(0))
-    return Tensor(emit(TABLE["where"], (zero, expr_of(input), emit2(TABLE["mul"], w, expr_of(input)))))
+    return recorded(prelu_expr, (input, weight))  # type: ignore[no-any-return]
 
 
 def rrelu(input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3, training: bool = False,
@@ -199,20 +192,12 @@ def rrelu(input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3, trainin
         raise ShapeMismatchError(f"Lower bound should be less than or equal to the upper bound, got {lower} and {upper}")
     if not training:
         return leaky_relu(input, (lower + upper) / 2, inplace)
-    slope = Tensor(uniform_expr(e.shape, e.dtype)) * (upper - lower) + lower
-    negative = emit2(TABLE["le"], e, scalar_expr(0))
-    return finish(input, emit(TABLE["where"], (negative, emit2(TABLE["mul"], e, expr_of(slope)), e)), inplace, "rrelu")
+    return finish(input, rrelu_expr(e, *seeds(None), scalar_expr(float(lower)), scalar_expr(float(upper))), inplace, "rrelu")
 
 
 def glu(input: Tensor, dim: int = -1) -> Tensor:
     """The first half of a dimension times the sigmoid of the second half."""
-    if not input.ndim:
-        raise ShapeMismatchError("glu does not support 0-dimensional tensors")
-    d = normalise_dim(dim, input.ndim)
-    if input.shape[d] % 2:
-        raise ShapeMismatchError(f"Halving dimension must be even, but dimension {d} is size {input.shape[d]}")
-    a, b = input.chunk(2, d)  # type: ignore[attr-defined]
-    return a * b.sigmoid()  # type: ignore[no-any-return]
+    return recorded(glu_expr, (input,), (dim,))  # type: ignore[no-any-return]
 
 
 def softmax_dim(name: str, dim: int | None, ndim: int) -> int:
@@ -231,8 +216,8 @@ def _softmax(name: str, input: Tensor, dim: int | None, dtype: DType | None) -> 
         e = emit1(TABLE["cast"], e, dtype.name)
     d = softmax_dim(name, dim, len(e.shape))
     if e.dtype.category < 2:
-        raise DTypeError(f'"{name}_lastdim_kernel_impl" not implemented for \'{e.dtype.name}\'')
-    return Tensor(emit1(TABLE[name], e, d))
+        raise UnsupportedDTypeError(f'"{name}_lastdim_kernel_impl" not implemented for \'{e.dtype.name}\'')
+    return tensor_of(emit1(TABLE[name], e, d))  # type: ignore[no-any-return]
 
 
 def softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: DType | None = None) -> Tensor:
@@ -247,19 +232,18 @@ def log_softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dty
 
 def softmin(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: DType | None = None) -> Tensor:
     """softmax of ``-input``."""
-    return _softmax("softmax", -input, dim, dtype)  # type: ignore[operator]
+    return recorded(_softmin, (input,), (softmax_dim("softmin", dim, input.ndim), dtype))  # type: ignore[no-any-return]
+
+
+def _softmin(input: Expr, dim: int, dtype: DType | None) -> Expr:
+    e = neg(input)
+    return emit1(TABLE["softmax"], e if dtype is None else cast(e, dtype), dim)
 
 
 def gumbel_softmax(logits: Tensor, tau: float = 1, hard: bool = False, eps: float = 1e-10, dim: int = -1) -> Tensor:
     """softmax of logits with Gumbel noise; hard: one-hot results with the soft gradient."""
-    u = Tensor(uniform_expr(logits._expr.shape, logits.dtype))
-    noise = -((1 - u).clamp(min=1e-20).log().neg().clamp(min=1e-20).log())  # type: ignore[attr-defined]
-    soft = softmax((logits + noise) / tau, dim)
-    if not hard:
-        return soft
-    index = soft.argmax(dim, keepdim=True)  # type: ignore[attr-defined]
-    one_hot = soft.detach().mul(0).scatter(dim, index, 1.0)  # type: ignore[attr-defined]
-    return one_hot - soft.detach() + soft  # type: ignore[no-any-return, operator]
+    e = floating(logits, "gumbel_softmax")
+    return Tensor(gumbel_softmax_expr(e, *seeds(None), scalar_expr(float(tau)), normalise_dim(dim, len(e.shape)), bool(hard)))
 
 
 def torch_softmax(name: str) -> None:
@@ -292,5 +276,4 @@ for _changed in (relu_, selu_, celu_, rrelu_, threshold_):
     _TORCH[_changed.__name__] = _changed
 METHODS.update({"relu": relu, "relu_": relu_, "prelu": prelu, "hardshrink": hardshrink})
 _TORCH["hardshrink"] = hardshrink
-NAMESPACES.setdefault("special", {})
-__all__ = ["ArgumentTypeError"]
+attach_methods()

@@ -1,11 +1,11 @@
 """Argument helpers that the families of functions share."""
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
-from torsh.core.errors import InvalidArgumentError, ShapeMismatchError
+from torsh.core.errors import ShapeMismatchError
 from torsh.tensor import NAMESPACES
-from torsh.tensor.tensor import Tensor
 
 T = NAMESPACES[""]      # the functions of torsh itself, by name
 
@@ -20,21 +20,11 @@ def ntuple(value: Any, n: int, name: str = "argument") -> tuple[Any, ...]:
     return items
 
 
-def reduced(loss: Tensor, reduction: str) -> Tensor:
-    """A loss reduced by ``"mean"``, ``"sum"`` or not at all (``"none"``)."""
-    if reduction == "mean":
-        return loss.mean()  # type: ignore[no-any-return]
-    if reduction == "sum":
-        return loss.sum()  # type: ignore[no-any-return]
-    if reduction == "none":
-        return loss
-    raise InvalidArgumentError(f"{reduction} is not a valid value for reduction")
-
-
 def legacy_reduction(size_average: bool | None, reduce: bool | None, reduction: str) -> str:
     """The reduction that PyTorch's deprecated flags stand for."""
     if size_average is None and reduce is None:
         return reduction
-    if reduce is False:
-        return "none"
-    return "sum" if size_average is False else "mean"
+    meant = "none" if reduce is False else "sum" if size_average is False else "mean"
+    warnings.warn(f"size_average and reduce args will be deprecated, please use reduction='{meant}' instead.", UserWarning,
+                  stacklevel=3)
+    return meant

@@ -1,87 +1,70 @@
-"""Resizing and rearranging of images."""
+"""Resizing, sampling and rearranging of images."""
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
-import numpy as np
+from torsh.core.errors import ArgumentTypeError, InvalidArgumentError, ShapeMismatchError
+from torsh.ops.common import permute, reshape
+from torsh.ops.expr import Expr
+from torsh.ops.interpolation import MODES, affine_grid_expr, grid_sample_expr, interpolate_expr
+from torsh.tensor.function import function, recorded, tensor_operand
+from torsh.tensor.tensor import Tensor
 
-from torsh.core.dtype import int64
-from torsh.core.errors import InvalidArgumentError, ShapeMismatchError
-from torsh.functional.common import T, ntuple
-from torsh.functional.pooling import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
-from torsh.tensor.tensor import Tensor, from_array
+
+def _per_dimension(value: Any, sizes: tuple[int, ...], name: str) -> tuple[Any, ...]:
+    """One value per spatial dimension."""
+    if not isinstance(value, (tuple, list)):
+        return (value,) * len(sizes)
+    if len(value) != len(sizes):
+        raise InvalidArgumentError(f"Input and {name} must have the same number of spatial dimensions, but got input with spatial "
+                                   f"dimensions of {list(sizes)} and {name} of {value}.")
+    return tuple(value)
 
 
-def target_sizes(input: Tensor, size: Any, scale_factor: Any, recompute: bool | None) -> tuple[tuple[int, ...], list[float | None]]:
-    """Output sizes and the scales that positions are computed with (None: from the sizes)."""
-    n = input.ndim - 2
+def target_sizes(sizes: tuple[int, ...], size: Any, scale_factor: Any, recompute: bool) -> tuple[tuple[int, ...], Any]:
+    """Output sizes, and the scales that positions are computed with (none: from the sizes)."""
     if (size is None) == (scale_factor is None):
-        raise InvalidArgumentError("only one of size or scale_factor should be defined" if size is not None else
-                                   "either size or scale_factor should be defined")
+        raise InvalidArgumentError("either size or scale_factor should be defined" if size is None else
+                                   "only one of size or scale_factor should be defined")
     if size is not None:
-        return tuple(int(s) for s in ntuple(size, n, "size")), [None] * n
-    scales = [float(s) for s in ntuple(scale_factor, n, "scale_factor")]
-    sizes = tuple(math.floor(m * s) for m, s in zip(input.shape[2:], scales, strict=True))
-    return sizes, [None] * n if recompute else list(scales)
+        if recompute:
+            raise InvalidArgumentError("recompute_scale_factor is not meaningful with an explicit size.")
+        wanted = _per_dimension(size, sizes, "size")
+        if not all(hasattr(m, "__index__") for m in wanted):
+            raise ArgumentTypeError("expected size to be one of int or Tuple[int] or Tuple[int, int] or Tuple[int, int, int], but got "
+                                    f"size with types {[type(m) for m in wanted]}")
+        return tuple([int(m) for m in wanted]), ()
+    scales = tuple([float(f) for f in _per_dimension(scale_factor, sizes, "scale_factor")])
+    wanted = tuple([math.floor(m * f) for m, f in zip(sizes, scales, strict=True)])
+    return wanted, () if recompute else scales
 
 
-def source_positions(n: int, out: int, scale: float | None, align_corners: bool) -> np.ndarray[Any, Any]:
-    """Where each output entry of linear interpolation lies between the input's entries."""
-    i = np.arange(out, dtype=np.float64)
-    if align_corners:
-        return i * ((n - 1) / (out - 1) if out > 1 else 0.0)
-    step = 1 / scale if scale else n / out
-    return (i + 0.5) * step - 0.5
+def _check_mode(rank: int, mode: str, align_corners: bool | None, antialias: bool) -> None:
+    if antialias and (mode not in ("bilinear", "bicubic", "lanczos") or rank != 4):
+        raise InvalidArgumentError("Anti-alias option is restricted to bilinear, bicubic, and lanczos modes and requires a 4-D tensor "
+                                   "as input")
+    if mode == "lanczos" and (align_corners or not antialias):
+        raise InvalidArgumentError("Lanczos mode does not support align_corners=True" if align_corners else
+                                   "Lanczos mode requires antialias=True")
+    if rank not in (3, 4, 5) or mode not in MODES:
+        raise NotImplementedError(f"Input Error: Only 3D, 4D and 5D input Tensors supported (got {rank}D) for the modes: "
+                                  f"{' | '.join(MODES)} (got {mode})")
+    spatial = MODES[mode]
+    if spatial is not None and spatial != rank - 2:
+        raise NotImplementedError(f"Got {rank}D input, but {mode} mode needs {spatial + 2}D input")
 
 
-def _nearest(x: Any, dim: int, out: int, scale: float | None, exact: bool) -> Any:
-    """The nearest entries of one dimension."""
-    n = x.shape[dim]
-    step = np.float32(1 / scale if scale else n / out)
-    i = np.arange(out, dtype=np.float32)
-    spots = np.floor((i + np.float32(0.5)) * step if exact else i * step).astype(np.int64).clip(0, n - 1)
-    return x.index_select(dim, from_array(spots, int64))
-
-
-def blended(x: Any, dim: int, spots: np.ndarray[Any, Any], weights: np.ndarray[Any, Any]) -> Any:
-    """Weighted sums of entries of one dimension: spots and weights are (terms, out)."""
-    total: Any = None
-    for row, w in zip(spots, weights, strict=True):
-        part = x.index_select(dim, from_array(row.astype(np.int64), int64))
-        factor = from_array(w.astype(x.dtype.numpy), x.dtype).reshape(  # type: ignore[attr-defined]
-            [-1 if d == dim else 1 for d in range(x.ndim)])
-        total = part * factor if total is None else total + part * factor
-    return total
-
-
-def _linear(x: Any, dim: int, out: int, scale: float | None, align_corners: bool) -> Any:
-    """Linear interpolation along one dimension."""
-    n = x.shape[dim]
-    where = np.maximum(source_positions(n, out, scale, align_corners), 0)
-    low = np.minimum(np.floor(where), n - 1)
-    share = np.where(low >= n - 1, 0.0, where - low)
-    return blended(x, dim, np.stack([low, np.minimum(low + 1, n - 1)]), np.stack([1 - share, share]))
-
-
-def _cubic(x: Any, dim: int, out: int, scale: float | None, align_corners: bool) -> Any:
-    """Cubic convolution along one dimension (Keys, 1981, with a = -0.75)."""
-    n, a = x.shape[dim], -0.75
-    where = source_positions(n, out, scale, align_corners)
-    low = np.floor(where)
-    t = where - low
-
-    def near(d: Any) -> Any:
-        return ((a + 2) * d - (a + 3)) * d * d + 1
-
-    def far(d: Any) -> Any:
-        return ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
-    weights = np.stack([far(t + 1), near(t), near(1 - t), far(2 - t)])
-    spots = np.stack([np.clip(low + k, 0, n - 1) for k in (-1, 0, 1, 2)])
-    return blended(x, dim, spots, weights)
-
-
-_RANKS = {"linear": 3, "bilinear": 4, "trilinear": 5, "bicubic": 4}
+def _interpolate(input: Expr, size: Any, scale_factor: Any, mode: str, align_corners: bool | None, recompute: bool | None,
+                 antialias: bool) -> Expr:
+    if mode in ("nearest", "nearest-exact", "area") and align_corners is not None:
+        raise InvalidArgumentError("align_corners option can only be set with the interpolating modes: linear | bilinear | bicubic | "
+                                   "trilinear")
+    rank = len(input.shape)
+    sizes, scales = target_sizes(input.shape[2:], size, scale_factor, bool(recompute))
+    _check_mode(rank, mode, align_corners, antialias)
+    return interpolate_expr(input, mode, sizes, bool(align_corners), scales, antialias)
 
 
 def interpolate(input: Tensor, size: Any = None, scale_factor: Any = None, mode: str = "nearest",
@@ -89,86 +72,164 @@ def interpolate(input: Tensor, size: Any = None, scale_factor: Any = None, mode:
                 antialias: bool = False) -> Tensor:
     """Resize the spatial dimensions of (N, C, ...) to ``size`` or by ``scale_factor``.
 
-    mode: ``"nearest"``, ``"nearest-exact"``, ``"linear"``, ``"bilinear"``, ``"trilinear"``, ``"bicubic"`` or ``"area"``.
+    mode: ``"nearest"``, ``"nearest-exact"``, ``"linear"``, ``"bilinear"``, ``"trilinear"``, ``"bicubic"``, ``"lanczos"`` or
+    ``"area"``. antialias: average over the elements that an output element covers (bilinear, bicubic, lanczos).
     """
-    if antialias:
-        raise NotImplementedError("interpolate: antialias=True is not available; blur the input first, or use mode='area'")
-    if mode in ("nearest", "nearest-exact", "area"):
-        if align_corners is not None:
-            raise InvalidArgumentError("align_corners option can only be set with the interpolating modes: linear | bilinear | "
-                                       "bicubic | trilinear")
-    elif mode not in _RANKS:
-        raise NotImplementedError(f"interpolate: unknown mode {mode!r}: use nearest, nearest-exact, linear, bilinear, trilinear, "
-                                  "bicubic or area")
-    elif input.ndim != _RANKS[mode]:
-        raise NotImplementedError(f"Got {input.ndim}D input, but {mode} mode needs {_RANKS[mode]}D input")
-    sizes, scales = target_sizes(input, size, scale_factor, recompute_scale_factor)
-    if min(sizes) <= 0:
-        raise ShapeMismatchError(f"Input and output sizes should be greater than 0, but got input (H, W): "
-                                 f"{list(input.shape[2:])} output (H, W): {list(sizes)}")
-    if mode == "area":
-        return {3: adaptive_avg_pool1d, 4: adaptive_avg_pool2d, 5: adaptive_avg_pool3d}[input.ndim](input, sizes)  # type: ignore[no-any-return]
-    x: Any = input
-    for d, (out, scale) in enumerate(zip(sizes, scales, strict=True)):
-        if mode.startswith("nearest"):
-            x = _nearest(x, 2 + d, out, scale, mode == "nearest-exact")
-        elif mode == "bicubic":
-            x = _cubic(x, 2 + d, out, scale, bool(align_corners))
-        else:
-            x = _linear(x, 2 + d, out, scale, bool(align_corners))
-    return x  # type: ignore[no-any-return]
+    return recorded(_interpolate, (input,),  # type: ignore[no-any-return]
+                    (size, scale_factor, mode, align_corners, recompute_scale_factor, antialias))
 
 
 def upsample(input: Tensor, size: Any = None, scale_factor: Any = None, mode: str = "nearest",
              align_corners: bool | None = None) -> Tensor:
     """PyTorch's older name of :func:`interpolate`."""
+    _deprecated("upsample")
     return interpolate(input, size, scale_factor, mode, align_corners)
+
+
+def upsample_nearest(input: Tensor, size: Any = None, scale_factor: Any = None) -> Tensor:
+    """PyTorch's older name of :func:`interpolate` with mode ``"nearest"``."""
+    _deprecated("upsample_nearest")
+    return interpolate(input, size, scale_factor, "nearest")
+
+
+def upsample_bilinear(input: Tensor, size: Any = None, scale_factor: Any = None) -> Tensor:
+    """PyTorch's older name of :func:`interpolate` with mode ``"bilinear"`` and aligned corners."""
+    _deprecated("upsample_bilinear")
+    return interpolate(input, size, scale_factor, "bilinear", True)
+
+
+def _deprecated(name: str) -> None:
+    warnings.warn(f"`nn.functional.{name}` is deprecated. Use `nn.functional.interpolate` instead.", UserWarning, stacklevel=3)
+
+
+# ---- sampling ----------------------------------------------------------------------------------------------------------
+
+def grid_sample(input: Tensor, grid: Tensor, mode: str = "bilinear", padding_mode: str = "zeros",
+                align_corners: bool | None = None) -> Tensor:
+    """Values of (N, C, ...) at the places ``grid`` (N, ..., dimensions), in [-1, 1], x first.
+
+    mode: ``"bilinear"``, ``"nearest"`` or ``"bicubic"``; padding_mode: ``"zeros"``, ``"border"`` or ``"reflection"``.
+    """
+    if mode not in ("bilinear", "nearest", "bicubic"):
+        raise InvalidArgumentError("nn.functional.grid_sample(): expected mode to be 'bilinear', 'nearest' or 'bicubic', but got: "
+                                   f"'{mode}'")
+    if align_corners is None:
+        _default_corners("grid_sample")
+    return recorded(_grid_sample, (input, grid), (mode, padding_mode, bool(align_corners)))  # type: ignore[no-any-return]
+
+
+def _default_corners(name: str) -> None:
+    warnings.warn(f"Default {name} and affine_grid behavior is align_corners=False since 1.3.0. Please specify align_corners=True if "
+                  f"the old behavior is desired. See the documentation of {name} for details.", UserWarning, stacklevel=3)
+
+
+def _grid_sample(input: Expr, grid: Expr, mode: str, padding_mode: str, align_corners: bool) -> Expr:
+    if mode == "bicubic" and len(input.shape) == 5:
+        raise ShapeMismatchError("grid_sampler(): bicubic interpolation only supports 4D input")
+    return grid_sample_expr(input, grid, mode, padding_mode, align_corners)
+
+
+def affine_grid(theta: Tensor, size: Any, align_corners: bool | None = None) -> Tensor:
+    """The places for :func:`grid_sample` of affine transformations ``theta`` (N, d, d + 1) for output of ``size`` (N, C, ...)."""
+    e = tensor_operand(theta, "affine_grid", 1, "theta")
+    if not e.dtype.is_floating_point:
+        raise InvalidArgumentError(f"Expected theta to have floating point type, but got {theta.dtype}")
+    if align_corners is None:
+        _default_corners("affine_grid")
+    return recorded(_affine_grid, (theta,), (tuple(size), bool(align_corners)))  # type: ignore[no-any-return]
+
+
+def _affine_grid(theta: Expr, size: tuple[int, ...], align_corners: bool) -> Expr:
+    n = len(size) - 2
+    if n not in (2, 3):
+        raise NotImplementedError(f"affine_grid only supports 4D and 5D sizes, for 2D and 3D affine transforms, respectively. Got size "
+                                  f"{list(size)}.")
+    if len(theta.shape) != 3 or theta.shape[1:] != (n, n + 1):
+        raise InvalidArgumentError(f"Expected a batch of {n}D affine matrices of shape Nx{n}x{n + 1} for size {list(size)}. Got "
+                                   f"{list(theta.shape)}.")
+    if min(size) <= 0:
+        raise InvalidArgumentError(f"Expected non-zero, positive output size. Got {list(size)}")
+    return affine_grid_expr(theta, size[2:], align_corners)
+
+
+_SAMPLING_MODES, _SAMPLING_PADDINGS = ("bilinear", "nearest", "bicubic"), ("zeros", "border", "reflection")
+
+
+def _grid_sampler(name: str) -> None:
+    def fn(input: Tensor, grid: Tensor, interpolation_mode: int, padding_mode: int, align_corners: bool) -> Tensor:
+        return grid_sample(input, grid, _SAMPLING_MODES[interpolation_mode], _SAMPLING_PADDINGS[padding_mode], bool(align_corners))
+    fn.__name__ = name
+    fn.__doc__ = "``grid_sample`` with numbers for the modes: bilinear, nearest, bicubic and zeros, border, reflection."
+    function(name, method=False, out=False)(fn)
+
+
+for _name in ("grid_sampler", "grid_sampler_2d", "grid_sampler_3d"):
+    _grid_sampler(_name)
+function("affine_grid_generator", method=False, out=False)(affine_grid)
+
+
+# ---- rearranging -------------------------------------------------------------------------------------------------------
+
+def _pixel_shuffle(input: Expr, upscale_factor: int) -> Expr:
+    r = _checked_factor(input, upscale_factor, "pixel_shuffle", "upscale_factor")
+    *lead, c, h, w = input.shape
+    if c % (r * r):
+        raise ShapeMismatchError("pixel_shuffle expects its input's 'channel' dimension to be divisible by the square of "
+                                 f"upscale_factor, but input.size(-3)={c} is not divisible by {r * r}")
+    n = len(lead)
+    x = reshape(input, (*lead, c // (r * r), r, r, h, w))
+    return reshape(permute(x, (*range(n), n, n + 3, n + 1, n + 4, n + 2)), (*lead, c // (r * r), h * r, w * r))
+
+
+def _checked_factor(input: Expr, factor: int, name: str, argument: str) -> int:
+    if len(input.shape) < 3:
+        raise ShapeMismatchError(f"{name} expects input to have at least 3 dimensions, but got input with {len(input.shape)} "
+                                 "dimension(s)")
+    if factor <= 0:
+        raise ShapeMismatchError(f"{name} expects a positive {argument}, but got {factor}")
+    return factor
 
 
 def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
     """(..., C * r * r, H, W) rearranged to (..., C, H * r, W * r)."""
-    if input.ndim < 3:
-        raise ShapeMismatchError(f"pixel_shuffle expects input to have at least 3 dimensions, but got input with {input.ndim} "
-                                 "dimension(s)")
-    r = upscale_factor
-    if r <= 0:
-        raise ShapeMismatchError(f"pixel_shuffle expects a positive upscale_factor, but got {r}")
+    return recorded(_pixel_shuffle, (input,), (upscale_factor,))  # type: ignore[no-any-return]
+
+
+def _pixel_unshuffle(input: Expr, downscale_factor: int) -> Expr:
+    r = _checked_factor(input, downscale_factor, "pixel_unshuffle", "downscale_factor")
     *lead, c, h, w = input.shape
-    if c % (r * r):
-        raise ShapeMismatchError(f"pixel_shuffle expects its input's 'channel' dimension to be divisible by the square of "
-                                 f"upscale_factor, but input.size(-3)={c} is not divisible by {r * r}")
+    for label, m in (("height", h), ("width", w)):
+        if m % r:
+            raise ShapeMismatchError(f"pixel_unshuffle expects {label} to be divisible by downscale_factor, but {m} is not divisible "
+                                     f"by {r}")
     n = len(lead)
-    x = input.reshape(*lead, c // (r * r), r, r, h, w)  # type: ignore[attr-defined]
-    x = x.permute(*range(n), n, n + 3, n + 1, n + 4, n + 2)
-    return x.reshape(*lead, c // (r * r), h * r, w * r)  # type: ignore[no-any-return]
+    x = permute(reshape(input, (*lead, c, h // r, r, w // r, r)), (*range(n), n, n + 2, n + 4, n + 1, n + 3))
+    return reshape(x, (*lead, c * r * r, h // r, w // r))
 
 
 def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
     """The inverse of :func:`pixel_shuffle`."""
-    if input.ndim < 3:
-        raise ShapeMismatchError(f"pixel_unshuffle expects input to have at least 3 dimensions, but got input with {input.ndim} "
-                                 "dimension(s)")
-    r = downscale_factor
-    if r <= 0:
-        raise ShapeMismatchError(f"pixel_unshuffle expects a positive downscale_factor, but got {r}")
-    *lead, c, h, w = input.shape
-    if h % r or w % r:
-        raise ShapeMismatchError(f"pixel_unshuffle expects height and width to be divisible by downscale_factor, but got {h}, {w} "
-                                 f"and {r}")
-    n = len(lead)
-    x = input.reshape(*lead, c, h // r, r, w // r, r).permute(*range(n), n, n + 2, n + 4, n + 1, n + 3)  # type: ignore[attr-defined]
-    return x.reshape(*lead, c * r * r, h // r, w // r)  # type: ignore[no-any-return]
+    return recorded(_pixel_unshuffle, (input,), (downscale_factor,))  # type: ignore[no-any-return]
+
+
+def _channel_shuffle(input: Expr, groups: int) -> Expr:
+    if len(input.shape) < 3:
+        raise ShapeMismatchError(f"channel_shuffle expects input with > 2 dims, but got input with sizes {list(input.shape)}")
+    n, c, *sizes = input.shape
+    if groups <= 0:
+        raise ShapeMismatchError(f"Number of groups to divide channels in must be positive. Value of groups:{groups}")
+    if c % groups:
+        raise ShapeMismatchError(f"Number of channels must be divisible by groups. Got {c} channels and {groups} groups.")
+    x = reshape(input, (n, groups, c // groups, math.prod(sizes)))
+    return reshape(permute(x, (0, 2, 1, 3)), input.shape)
 
 
 def channel_shuffle(input: Tensor, groups: int) -> Tensor:
     """Channels regrouped: (N, g * c, ...) read as (N, c, g, ...)."""
-    if input.ndim < 3:
-        raise ShapeMismatchError(f"channel_shuffle expects input with > 2 dims, but got input with sizes {list(input.shape)}")
-    n, c = input.shape[:2]
-    if groups <= 0 or c % groups:
-        raise ShapeMismatchError(f"Number of channels must be divisible by groups. Got {c} channels and {groups} groups.")
-    x = input.reshape(n, groups, c // groups, *input.shape[2:]).transpose(1, 2)  # type: ignore[attr-defined]
-    return x.reshape(input.shape)  # type: ignore[no-any-return]
+    return recorded(_channel_shuffle, (input,), (groups,))  # type: ignore[no-any-return]
 
 
-__all__ = ["T"]
+@function("native_channel_shuffle", method=False, out=False)
+def native_channel_shuffle(input: Tensor, groups: int) -> Tensor:
+    """Another name of :func:`channel_shuffle`."""
+    return channel_shuffle(input, groups)

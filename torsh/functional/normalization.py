@@ -1,178 +1,140 @@
 """Normalisations. Statistics of half-precision inputs are computed in float32."""
 from __future__ import annotations
 
-import math
-from typing import Any
+from collections.abc import Callable, Sequence
+from math import prod
 
-from torsh.core.dtype import float32
 from torsh.core.errors import InvalidArgumentError, ShapeMismatchError
-from torsh.functional.common import T
-from torsh.graph.handle import expr_of
-from torsh.ops.expr import recording
+from torsh.graph.handle import expr_of, write
+from torsh.graph.window import scalar_expr
+from torsh.ops import normalization as rows
+from torsh.ops.expr import Expr, no_grad_recording
+from torsh.tensor.function import check_writable, recorded, recorded_expr, tensor_operand
+from torsh.tensor.reduction import axes_of
 from torsh.tensor.tensor import Tensor
 
 
-def standardised(x: Any, axes: tuple[int, ...], eps: float) -> Any:
-    """``x`` with mean 0 and variance 1 over some axes."""
-    mean = x.mean(axes, True)
-    centred = x - mean
-    return centred * ((centred * centred).mean(axes, True) + eps).rsqrt()
+def _layer_norm(input: Expr, weight: Expr | None, bias: Expr | None, sizes: tuple[int, ...], eps: float) -> Expr:
+    _check_sizes(sizes)
+    return rows.layer_norm_expr(input, sizes, weight, bias, eps)
 
 
-def widened(x: Any) -> Any:
-    """Half-precision inputs in float32."""
-    return x.to(float32) if x.dtype.itemsize == 2 else x
+def _check_sizes(sizes: tuple[int, ...]) -> None:
+    if not sizes:
+        raise ShapeMismatchError("Expected normalized_shape to be at least 1-dimensional, i.e., containing at least one element, "
+                                 "but got normalized_shape = []")
 
 
-def layer_norm(input: Tensor, normalized_shape: Any, weight: Tensor | None = None, bias: Tensor | None = None,
+def layer_norm(input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None, bias: Tensor | None = None,
                eps: float = 1e-5) -> Tensor:
-    """Standardise over the last dimensions, then scale and shift."""
-    shape = tuple(normalized_shape)
-    axes = last_axes(input, shape, "layer_norm", weight, bias)
-    out: Any = standardised(widened(input), axes, eps)
-    if weight is not None:
-        out = out * weight
-    if bias is not None:
-        out = out + bias
-    return out.to(input.dtype)  # type: ignore[no-any-return]
+    """Standardise over the last dimensions (of sizes ``normalized_shape``), then scale and shift."""
+    return recorded(_layer_norm, (input, weight, bias), (tuple(normalized_shape), eps))  # type: ignore[no-any-return]
 
 
-def last_axes(input: Tensor, shape: tuple[int, ...], name: str, *parameters: Tensor | None) -> tuple[int, ...]:
-    """The axes of the last dimensions, which have to be ``shape``."""
-    n = len(shape)
-    if n == 0:
-        raise ShapeMismatchError(f"Expected normalized_shape to be at least 1-dimensional, i.e., containing at least one element, "
-                                 f"but got normalized_shape = {list(shape)}")
-    if tuple(input.shape[-n:]) != shape or input.ndim < n:
-        raise ShapeMismatchError(f"Given normalized_shape={list(shape)}, expected input with shape [*, "
-                                 f"{', '.join(map(str, shape))}], but got input of size{list(input.shape)}")
-    for p in parameters:
-        if p is not None and tuple(p.shape) != shape:
-            raise ShapeMismatchError(f"Expected weight to be of same shape as normalized_shape, but got weight of shape "
-                                     f"{list(p.shape)} and normalized_shape = {list(shape)}")
-    return tuple(range(input.ndim - n, input.ndim))
+def _rms_norm(input: Expr, weight: Expr | None, sizes: tuple[int, ...], eps: float | None) -> Expr:
+    _check_sizes(sizes)
+    return rows.rms_norm_expr(input, sizes, weight, eps)
 
 
-def rms_norm(input: Tensor, normalized_shape: Any, weight: Tensor | None = None, eps: float | None = None) -> Tensor:
-    """Divide by the root of the mean square over the last dimensions, then scale."""
-    axes = last_axes(input, tuple(normalized_shape), "rms_norm", weight)
-    x: Any = widened(input)
-    if eps is None:
-        from torsh.core.limits import finfo
-        eps = finfo(x.dtype).eps
-    out = x * ((x * x).mean(axes, True) + eps).rsqrt()
-    if weight is not None:
-        out = out * weight
-    return out.to(input.dtype)  # type: ignore[no-any-return]
+def rms_norm(input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None, eps: float | None = None) -> Tensor:
+    """Divide by the root of the mean square over the last dimensions, then scale; eps: the dtype's by default."""
+    return recorded(_rms_norm, (input, weight), (tuple(normalized_shape), eps))  # type: ignore[no-any-return]
+
+
+def _check_batch(shape: Sequence[int]) -> None:
+    if shape[0] * prod(shape[2:]) == 1:
+        raise InvalidArgumentError(f"Expected more than 1 value per channel when training, got input size torsh.Size({list(shape)})")
+
+
+def _batch_norm(input: Expr, weight: Expr | None, bias: Expr | None, eps: float) -> Expr:
+    return rows.batch_norm_expr(input, weight, bias, eps)
+
+
+def _batch_norm_inference(input: Expr, running_mean: Expr | None, running_var: Expr | None, weight: Expr | None,
+                          bias: Expr | None, eps: float) -> Expr:
+    for name, given in (("running_mean", running_mean), ("running_var", running_var)):
+        if given is None:
+            raise ShapeMismatchError(f"{name} must be defined in evaluation mode")
+    return rows.batch_norm_inference_expr(input, running_mean, running_var, weight, bias, eps)  # type: ignore[arg-type]
 
 
 def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None,
                bias: Tensor | None = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5) -> Tensor:
-    """Standardise every channel (dimension 1) over the other dimensions; in training the running statistics are updated."""
-    if input.ndim < 2:
-        raise ShapeMismatchError(f"Expected 2D or more input to batch_norm, got {input.ndim}D")
-    axes = (0, *range(2, input.ndim))
-    wide = (1, -1, *([1] * (input.ndim - 2)))
-    x: Any = widened(input)
-    if training or running_mean is None or running_var is None:
-        count = math.prod(input.shape[a] for a in axes)
-        if training and count == 1:
-            raise InvalidArgumentError(f"Expected more than 1 value per channel when training, got input size {input.shape}")
-        mean = x.mean(axes, True)
-        centred = x - mean
-        var = (centred * centred).mean(axes, True)
-        if training:
-            update_statistics(running_mean, mean, running_var, var, momentum, count)
-        out = centred * (var + eps).rsqrt()
-    else:
-        out = (x - running_mean.reshape(wide)) * (running_var.reshape(wide) + eps).rsqrt()  # type: ignore[attr-defined]
-    if weight is not None:
-        out = out * weight.reshape(wide)  # type: ignore[attr-defined]
-    if bias is not None:
-        out = out + bias.reshape(wide)  # type: ignore[attr-defined]
-    return out.to(input.dtype)  # type: ignore[no-any-return]
+    """Standardise every channel (dimension 1) over the other dimensions.
+
+    In training by the batch's statistics, towards which the running statistics are moved; else by the running statistics.
+    """
+    if not training:
+        return recorded(_batch_norm_inference, (input, running_mean, running_var, weight, bias), (eps,))  # type: ignore[no-any-return]
+    shape = tensor_operand(input, "batch_norm").shape
+    if len(shape) < 2:
+        raise ShapeMismatchError(f"Expected 2D or more input to batch_norm, got {len(shape)}D")
+    _check_batch(shape)
+    if eps <= 0:
+        raise InvalidArgumentError(f"batch_norm eps must be positive during training, but got {eps}")
+    out = recorded(_batch_norm, (input, weight, bias), (eps,))
+    _move(input, running_mean, rows.moved_mean, running_var, rows.moved_variance, momentum)
+    return out  # type: ignore[no-any-return]
 
 
-def update_statistics(running_mean: Any, mean: Any, running_var: Any, var: Any, momentum: float, count: int) -> None:
-    """Move the running mean and (unbiased) variance towards the batch's."""
-    from torsh.autograd.modes import no_grad
-    with no_grad():
-        for running, value, factor in ((running_mean, mean, 1.0), (running_var, var, count / max(count - 1, 1))):
+def _move(input: Tensor, running_mean: Tensor | None, mean: Callable[..., Expr], running_var: Tensor | None,
+          variance: Callable[..., Expr], momentum: float) -> None:
+    """Assign the moved running statistics."""
+    if running_mean is None and running_var is None or not input.numel():
+        return
+    share = scalar_expr(float(momentum))
+    with no_grad_recording():
+        x = expr_of(input)
+        for running, build in ((running_mean, mean), (running_var, variance)):
             if running is not None:
-                fresh = value.detach().reshape(-1) * (momentum * factor)
-                running.mul_(1 - momentum).add_(fresh.to(running.dtype))
+                check_writable(running)
+                write(running, recorded_expr(build, (x, expr_of(running), share)))
+
+
+def _instance_norm(input: Expr, weight: Expr | None, bias: Expr | None, eps: float) -> Expr:
+    if prod(input.shape[2:]) == 1:
+        raise InvalidArgumentError("Expected more than 1 spatial element when training, got input size "
+                                   f"torsh.Size({list(input.shape)})")
+    return rows.instance_norm_expr(input, weight, bias, eps)
 
 
 def instance_norm(input: Tensor, running_mean: Tensor | None = None, running_var: Tensor | None = None,
                   weight: Tensor | None = None, bias: Tensor | None = None, use_input_stats: bool = True,
                   momentum: float = 0.1, eps: float = 1e-5) -> Tensor:
-    """Standardise every channel of every sample."""
+    """Standardise every channel of every sample, by its own statistics or (not use_input_stats) by the running ones."""
     if not use_input_stats:
+        if running_mean is None or running_var is None:
+            raise ShapeMismatchError("Expected running_mean and running_var to be defined when use_input_stats is false")
         return batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
-    if input.ndim < 3:
-        raise ShapeMismatchError(f"Expected 3D or more input to instance_norm, got {input.ndim}D")
-    axes = tuple(range(2, input.ndim))
-    count = math.prod(input.shape[2:])
-    if count == 1:
-        raise InvalidArgumentError(f"Expected more than 1 spatial element when training, got input size {input.shape}")
-    x: Any = widened(input)
-    if running_mean is not None or running_var is not None:
-        mean = x.mean(axes)
-        var = x.var(axes, correction=0)
-        update_statistics(running_mean, mean.mean(0), running_var, var.mean(0), momentum, count)
-    out = standardised(x, axes, eps)
-    wide = (1, -1, *([1] * (input.ndim - 2)))
-    if weight is not None:
-        out = out * weight.reshape(wide)  # type: ignore[attr-defined]
-    if bias is not None:
-        out = out + bias.reshape(wide)  # type: ignore[attr-defined]
-    return out.to(input.dtype)  # type: ignore[no-any-return]
+    out = recorded(_instance_norm, (input, weight, bias), (eps,))
+    _move(input, running_mean, rows.moved_mean, running_var, rows.moved_instance_variance, momentum)
+    return out  # type: ignore[no-any-return]
+
+
+def _group_norm(input: Expr, weight: Expr | None, bias: Expr | None, groups: int, eps: float) -> Expr:
+    shape = input.shape
+    if len(shape) < 2:
+        raise ShapeMismatchError(f"Expected at least 2 dimensions for input tensor but received {len(shape)}")
+    if groups <= 0:
+        raise ShapeMismatchError(f"Expected num groups to be greater than 0, got {groups}")
+    _check_batch((shape[0] * shape[1] // groups, groups, *shape[2:]))
+    return rows.group_norm_expr(input, groups, weight, bias, eps)
 
 
 def group_norm(input: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None,
                eps: float = 1e-5) -> Tensor:
     """Standardise groups of channels of every sample."""
-    if input.ndim < 2:
-        raise ShapeMismatchError(f"Expected at least 2 dimensions for input tensor but received {input.ndim}")
-    n, channels = input.shape[:2]
-    if num_groups <= 0:
-        raise ShapeMismatchError(f"Expected num groups to be greater than 0, got {num_groups}")
-    if channels % num_groups:
-        raise ShapeMismatchError(f"Expected number of channels in input to be divisible by num_groups, but got input of shape "
-                                 f"{list(input.shape)} and num_groups={num_groups}")
-    for p, name in ((weight, "weight"), (bias, "bias")):
-        if p is not None and tuple(p.shape) != (channels,):
-            raise ShapeMismatchError(f"Expected {name} to be a vector of size equal to the number of channels in input, but got "
-                                     f"{name} of shape {list(p.shape)} and input of shape {list(input.shape)}")
-    x: Any = widened(input)
-    flat = x.reshape(n, num_groups, (channels // num_groups) * math.prod(input.shape[2:]))
-    out = standardised(flat, (2,), eps).reshape(input.shape)
-    wide = (1, -1, *([1] * (input.ndim - 2)))
-    if weight is not None:
-        out = out * weight.reshape(wide)  # type: ignore[attr-defined]
-    if bias is not None:
-        out = out + bias.reshape(wide)  # type: ignore[attr-defined]
-    return out.to(input.dtype)  # type: ignore[no-any-return]
+    return recorded(_group_norm, (input, weight, bias), (num_groups, eps))  # type: ignore[no-any-return]
 
 
-def normalize(input: Tensor, p: float = 2.0, dim: Any = 1, eps: float = 1e-12, out: Tensor | None = None) -> Tensor:
+def normalize(input: Tensor, p: float = 2.0, dim: int | tuple[int, ...] = 1, eps: float = 1e-12,
+              out: Tensor | None = None) -> Tensor:
     """Divide by the p-norm along a dimension (at least ``eps``)."""
-    x: Any = input
-    result = x / x.norm(p, dim, keepdim=True).clamp_min(eps).expand_as(x)
-    return result if out is None else out.copy_(result)  # type: ignore[attr-defined, no-any-return]
+    axes = axes_of(dim, len(tensor_operand(input, "normalize").shape))
+    result = recorded(rows.normalize_expr, (input,), (float(p), axes, eps))
+    return result if out is None else out.copy_(result)  # type: ignore[no-any-return]
 
 
 def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:
     """Divide by a power of the mean square over neighbouring channels."""
-    if input.ndim < 3:
-        raise InvalidArgumentError(f"Expected 3D or higher dimensionality input (got {input.ndim} dimensions)")
-    if input.numel() == 0:
-        return input
-    from torsh.functional.padding import constant_pad
-    x: Any = input
-    pads = [(0, 0), (size // 2, (size - 1) // 2)] + [(0, 0)] * (input.ndim - 2)
-    mean = constant_pad(x * x, pads, 0).unfold(1, size, 1).mean(-1)  # type: ignore[attr-defined]
-    return x / (mean * alpha + k) ** beta  # type: ignore[no-any-return]
-
-
-__all__ = ["T", "expr_of", "recording"]
+    return recorded(rows.local_response_norm_expr, (input,), (size, alpha, beta, k))  # type: ignore[no-any-return]

@@ -2,73 +2,63 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from torsh.core.errors import InvalidArgumentError, ShapeMismatchError
-from torsh.functional.common import T
-from torsh.graph.handle import expr_of
-from torsh.graph.window import scalar_expr
-from torsh.ops.expr import TABLE, emit
-from torsh.tensor.arithmetic import typed_number
+from torsh.core.errors import ShapeMismatchError
+from torsh.ops.expr import TABLE, Expr, emit1
+from torsh.ops.indexing import pad_by_copies
+from torsh.ops.shape import constant_pad_expr
+from torsh.tensor.function import recorded
 from torsh.tensor.tensor import Tensor
 
 
-def constant_pad(x: Tensor, pads: Sequence[tuple[int, int]], value: Any) -> Tensor:
-    """(before, after) entries of ``value`` added to each dimension; negative numbers cut off."""
-    if not any(a or b for a, b in pads):
-        return x
-    e = expr_of(x)
-    return Tensor(emit(TABLE["constant_pad"], (e, scalar_expr(typed_number(value, e.dtype))), tuple(pads)))
+def pairs_of(pad: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """(before, after) of the padded dimensions, first dimension first."""
+    return tuple(zip(pad[0::2], pad[1::2], strict=True))[::-1]
 
 
-def pad(input: Tensor, pad: Any, mode: str = "constant", value: float | None = None) -> Tensor:
-    """Pad the last dimensions: ``pad`` lists (before, after) from the last dimension on.
+def _check_copies(input: Expr, pad: tuple[int, ...], mode: str) -> None:
+    rank, padded = len(input.shape), len(pad) // 2
+    if padded > 3 or rank not in (padded + 1, padded + 2):
+        raise NotImplementedError("Only 2D, 3D, 4D, 5D padding with non-constant padding are supported for now")
+    lead = rank - padded
+    if 0 in input.shape[1 if lead == 2 else 0:]:
+        raise ShapeMismatchError(f"Expected {padded + 1}D or {padded + 2}D (batch mode) tensor with possibly 0 batch size and other "
+                                 f"non-zero dimensions for input, but got: {list(input.shape)}")
+    for n, (before, after) in zip(input.shape[lead:], pairs_of(pad), strict=True):
+        if n + before + after < (0 if mode == "circular" else 1):
+            raise ShapeMismatchError(f"input (size {n}) is too small: padding ({before}, {after}) gives size {n + before + after}")
 
-    mode: ``"constant"``, ``"reflect"``, ``"replicate"`` or ``"circular"``.
-    """
-    amounts = [int(p) for p in pad]
-    if len(amounts) % 2:
+
+def _pad(input: Expr, pad: tuple[int, ...], mode: str, value: float | None) -> Expr:
+    pad = tuple([int(p) for p in pad])
+    if len(pad) % 2:
         raise ShapeMismatchError("Padding length must be divisible by 2")
-    if len(amounts) // 2 > input.ndim:
-        raise ShapeMismatchError(f"Padding length should be less than or equal to two times the input dimension but got padding "
-                                 f"length {len(amounts)} and input of dimension {input.ndim}")
-    pairs = list(zip(amounts[0::2], amounts[1::2], strict=True))
-    pads = [(0, 0)] * (input.ndim - len(pairs)) + pairs[::-1]
-    for (a, b), n in zip(pads, input.shape, strict=True):
-        if n + a + b < 0:
-            raise ShapeMismatchError(f"The input size {n}, plus negative padding {a} and {b} resulted in a negative output size, "
-                                     "which is invalid.")
+    if len(pad) // 2 > len(input.shape):
+        raise ShapeMismatchError("Padding length should be less than or equal to two times the input dimension but got padding "
+                                 f"length {len(pad)} and input of dimension {len(input.shape)}")
     if mode == "constant":
-        out = constant_pad(input, pads, 0 if value is None else value)
-        return out.clone() if out is input else out  # type: ignore[attr-defined, no-any-return]
+        return constant_pad_expr(input, pad, 0 if value is None else value)
     if value not in (None, 0):
-        raise InvalidArgumentError(f'Padding mode "{mode}" doesn\'t take in value argument')
+        raise ShapeMismatchError(f'Padding mode "{mode}" doesn\'t take in value argument')
     if mode not in ("reflect", "replicate", "circular"):
         raise NotImplementedError(f"Unrecognised padding mode {mode}: use constant, reflect, replicate or circular")
-    return positioned(input, pads, mode)
+    _check_copies(input, pad, mode)
+    if mode == "circular" and min(pad) < 0:             # what is cut off does not come back at the other end
+        input = constant_pad_expr(input, [min(p, 0) for p in pad], 0)
+        pad = tuple([max(p, 0) for p in pad])
+    out = pad_by_copies(input, pairs_of(pad), mode)
+    return out if out is not input else emit1(TABLE["clone"], input)
 
 
-def positioned(x: Tensor, pads: Sequence[tuple[int, int]], mode: str) -> Tensor:
-    """Padding whose entries are taken from the input, one dimension after the other."""
-    for d, (a, b) in enumerate(pads):
-        if not (a or b):
-            continue
-        n = x.shape[d]
-        spots = positions(n, a, b, mode)
-        x = x.index_select(d, T["tensor"](spots, dtype=T["arange"](1).dtype))  # type: ignore[attr-defined]
-    return x
+def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
+    """Pad the last dimensions: ``pad`` lists (before, after) from the last dimension on; negative numbers cut off.
 
+    mode: ``"constant"`` (with ``value``, 0 by default), ``"reflect"``, ``"replicate"`` or ``"circular"``.
 
-def positions(n: int, before: int, after: int, mode: str) -> list[int]:
-    """Which entries of a dimension of size n the padded dimension shows."""
-    wanted = range(-before, n + after)
-    if mode == "replicate":
-        return [min(max(i, 0), n - 1) for i in wanted]
-    if mode == "circular":
-        if max(before, after) > n:
-            raise ShapeMismatchError("Padding value causes wrapping around more than once.")
-        return [i % n for i in wanted]
-    if max(before, after) >= n:
-        raise ShapeMismatchError(f"Padding size should be less than the corresponding input dimension, but got: padding ({before}, "
-                                 f"{after}) at dimension of size {n}")
-    return [-i if i < 0 else 2 * (n - 1) - i if i >= n else i for i in wanted]
+    Example::
+
+        >>> import torsh
+        >>> torsh.nn.functional.pad(torsh.ones(2), (1, 0))
+        tensor([0., 1., 1.])
+    """
+    return recorded(_pad, (input,), (tuple(pad), mode, value))  # type: ignore[no-any-return]

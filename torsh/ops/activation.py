@@ -9,7 +9,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from torsh.core.promotion import floating, promoting
+from torsh.core.errors import DTypeError, ShapeMismatchError
+from torsh.core.promotion import floating, not_implemented, promoting
+from torsh.core.shape import normalise_dim, numel
 from torsh.ops.common import (
     absolute,
     add,
@@ -18,16 +20,22 @@ from torsh.ops.common import (
     conj,
     div,
     either,
+    eq,
     exp,
     ge,
     gradient_for,
     gt,
+    iota,
     le,
     lt,
     maximum,
     minimum,
     mul,
     neg,
+    number,
+    reduce,
+    reshape,
+    slice_dim,
     square,
     sub,
     unary,
@@ -35,7 +43,7 @@ from torsh.ops.common import (
 )
 from torsh.ops.define import Array, elementwise, wide, wide_arguments
 from torsh.ops.elementwise_math import ERFC, sigmoid
-from torsh.ops.expr import Expr, Op
+from torsh.ops.expr import TABLE, Expr, Op, emit, emit1, emit2
 
 FLOATING: Final = floating("f")
 
@@ -226,3 +234,63 @@ def _gelu_gradient(e: Expr, g: Expr) -> tuple[Expr | None, ...]:
 # attr "none" (exact) or "tanh"
 GELU: Final[Op] = elementwise("gelu", FLOATING, _numpy_gelu, decompose=_gelu)
 GELU.gradient = _gelu_gradient
+
+
+# ---- with more than one piece ------------------------------------------------------------------------------------------
+
+def softsign_expr(input: Expr) -> Expr:
+    """x / (1 + |x|)"""
+    return div(input, add(absolute(input), 1))
+
+
+def prelu_expr(input: Expr, weight: Expr) -> Expr:
+    """x for positive x, else weight * x; weight: one element, or one per entry of dimension 1."""
+    if input.dtype is not weight.dtype:
+        raise DTypeError(f"prelu: Type promoting not supported. Got {input.dtype.name} and {weight.dtype.name}")
+    if len(weight.shape) > 1:
+        raise ShapeMismatchError(f"prelu: Expected `weight` to be a scalar or 1D tensor, but got: ndim = {len(weight.shape)}")
+    n, rank = numel(weight.shape), len(input.shape)
+    if n != 1:
+        if not rank:
+            raise ShapeMismatchError("prelu: Not allow zero-dim input tensor.")
+        channels = input.shape[1] if rank > 1 else 1
+        if channels != n:
+            raise ShapeMismatchError(f"Mismatch of parameter numbers and input channel size. Found parameter numbers = {n} "
+                                     f"and channel size = {channels}.")
+    shape = tuple([n if axis == 1 else 1 for axis in range(rank)])
+    return where(gt(input, 0), input, mul(reshape(weight, shape), input))
+
+
+def glu_expr(input: Expr, dim: int) -> Expr:
+    """The first half of a dimension times the sigmoid of the second half."""
+    if not input.shape:
+        raise ShapeMismatchError("glu does not support 0-dimensional tensors")
+    if not input.dtype.is_floating_point:
+        raise not_implemented("glu", input.dtype)
+    d = normalise_dim(dim, len(input.shape))
+    half, odd = divmod(input.shape[d], 2)
+    if odd:
+        raise ShapeMismatchError(f"Halving dimension must be even, but dimension {d} is size {input.shape[d]}")
+    return mul(slice_dim(input, d, 0, half), unary("sigmoid", slice_dim(input, d, half, half)))
+
+
+def rrelu_expr(input: Expr, seed: Expr, offset: Expr, lower: Expr, upper: Expr) -> Expr:
+    """leaky_relu with slopes drawn from [lower, upper)."""
+    draw = emit2(TABLE["uniform"], seed, offset, (input.shape, input.dtype.name))
+    low, high = cast(lower, input.dtype), cast(upper, input.dtype)
+    return where(gt(input, 0), input, mul(input, add(mul(draw, sub(high, low)), low)))
+
+
+def gumbel_softmax_expr(logits: Expr, seed: Expr, offset: Expr, tau: Expr, dim: int, hard: bool) -> Expr:
+    """softmax of (logits + Gumbel noise) / tau; hard: one-hot, with the gradient of the soft result."""
+    dtype, work = logits.dtype, wide(logits.dtype)
+    draw = emit(TABLE["exponential"], (seed, offset, number(1.0, work)), (logits.shape, work.name))
+    noise = neg(unary("log", maximum(draw, 1e-37)))
+    scores = div(add(cast(logits, work), noise), cast(tau, work))
+    soft = cast(emit1(TABLE["softmax"], scores, dim), dtype)
+    if not hard:
+        return soft
+    best = reduce("argmax", soft, (dim,) if soft.shape else (), True)
+    place = iota(soft.shape, dim) if soft.shape else number(0, best.dtype)
+    still = emit1(TABLE["detach"], soft)
+    return add(sub(cast(eq(best, place), dtype), still), soft)

@@ -72,7 +72,8 @@ def _repeated(e: Expr, heads: int) -> Expr:
 
 def _scores(attr: Attention, query: Expr, key: Expr, mask: Expr | None) -> Expr:
     scale = attr.scale if attr.scale is not None else 1.0 / math.sqrt(query.shape[-1]) if query.shape[-1] else 1.0
-    scores = mul(cast(matmul(query, transpose(key, -1, -2)), wide(query.dtype)), scale)
+    work = wide(query.dtype)
+    scores = mul(matmul(cast(query, work), transpose(cast(key, work), -1, -2)), scale)
     lengths = scores.shape[-2:]
     if attr.causal:
         scores = where(ge(iota(lengths, 0), iota(lengths, 1)), scores, -math.inf)

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from torsh.core.dtype import DType
+from torsh.core.dtype import DType, get_default_dtype
 from torsh.core.shape import broadcast_shapes
 from torsh.ops.expr import CONSTANT_OP, TABLE, Expr, Shape, constant, emit, emit1, emit2
 
@@ -146,6 +146,13 @@ def sqrt(a: Expr) -> Expr:
 def absolute(a: Expr) -> Expr:
     """Absolute value."""
     return emit1(TABLE["abs"], a)
+
+
+def real_with(e: Expr, *numbers: Any) -> Expr:
+    """An expression as it takes part in arithmetic with these Python numbers: integers meet floats as floats."""
+    if e.dtype.category < 2 and any(isinstance(v, float) for v in numbers):
+        return cast(e, get_default_dtype())
+    return e
 
 
 def square(a: Expr) -> Expr:

@@ -6,7 +6,7 @@ from typing import Any, Final
 import numpy as np
 
 from torsh.core.dtype import DType, from_numpy_dtype, int64
-from torsh.core.errors import DTypeError, ShapeMismatchError
+from torsh.core.errors import ShapeMismatchError, UnsupportedDTypeError
 from torsh.core.promotion import SCALAR_TYPE_NAMES
 from torsh.ops.common import apply, cast
 from torsh.ops.define import Array, convert, wide
@@ -18,7 +18,7 @@ CtcAttr = tuple[int, bool]
 
 def _infer(attr: CtcAttr, logs: Expr, targets: Expr, input_lengths: Expr, target_lengths: Expr) -> tuple[Shape, DType]:
     if not logs.dtype.is_floating_point:
-        raise DTypeError(f"\"ctc_loss_cpu\" not implemented for '{SCALAR_TYPE_NAMES[logs.dtype.name]}'")
+        raise UnsupportedDTypeError(f"\"ctc_loss_cpu\" not implemented for '{SCALAR_TYPE_NAMES[logs.dtype.name]}'")
     if len(logs.shape) != 3 or len(targets.shape) != 2 or targets.shape[0] != logs.shape[1]:
         raise ShapeMismatchError("ctc_loss: expected log-probabilities (times, batch, classes) and padded targets (batch, "
                                  f"length), got shapes {list(logs.shape)} and {list(targets.shape)}")

@@ -7,10 +7,12 @@ from typing import Any, Final
 
 import numpy as np
 
+from torsh.core.dtype import DType, from_numpy_dtype, int32
+from torsh.core.errors import DTypeError
 from torsh.core.promotion import floating
-from torsh.ops.common import add, chain, div, mul, neg, square, sub, unary
-from torsh.ops.define import Array, elementwise
-from torsh.ops.expr import Expr, Op
+from torsh.ops.common import add, cast, chain, div, mul, neg, number, square, sub, unary
+from torsh.ops.define import Array, convert, elementwise, wide
+from torsh.ops.expr import HOST, TABLE, Expr, Op, Shape, emit1, emit2
 
 LN2: Final = math.log(2)
 LN10: Final = math.log(10)
@@ -81,6 +83,30 @@ def _acosh_factor(out: Expr, a: Expr) -> Expr:
 
 ACOSH: Final[Op] = _function("acosh", np.arccosh, _acosh_factor)
 ATANH: Final[Op] = _quotient("atanh", np.arctanh, lambda out, a: sub(1, square(a)))
+
+
+# ---- parts of floating-point numbers -----------------------------------------------------------------------------------
+
+def _exponent_infer(attr: None, a: Expr) -> tuple[Shape, DType]:
+    if not a.dtype.is_floating_point:
+        raise DTypeError(f"torsh.frexp() only supports floating-point dtypes, got {a.dtype.name}")
+    return a.shape, int32
+
+
+# The exponent of 2 for which |a| = mantissa * 2 ** exponent with a mantissa in [0.5, 1)
+FREXP_EXPONENT: Final[Op] = Op("frexp_exponent", _exponent_infer,
+                               lambda attr, a: np.frexp(convert(a, wide(from_numpy_dtype(np.asarray(a).dtype))))[1].astype(np.int32),
+                               kind=HOST)
+
+
+def frexp_expr(a: Expr) -> tuple[Expr, Expr]:
+    """(mantissa in [0.5, 1), exponent) of floating-point numbers."""
+    exponent = emit1(FREXP_EXPONENT, a)
+    # In two steps: a power of 2 that is out of range would make 0 or infinity of numbers near the limits.
+    half = emit2(TABLE["shift_right"], exponent, number(1, int32))
+    power = [unary("exp2", neg(cast(e, wide(a.dtype)))) for e in (half, sub(exponent, half))]
+    scaled = mul(mul(cast(a, wide(a.dtype)), power[0]), power[1])
+    return cast(scaled, a.dtype), exponent
 
 
 # ---- error functions ---------------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from torsh.ops.common import (
     eq,
     expand,
     full,
+    gt,
     iota,
     lt,
     maximum,
@@ -36,6 +37,8 @@ from torsh.ops.common import (
     ne,
     number,
     ones_like,
+    reduce_amax,
+    reduce_sum,
     reshape,
     sub,
     unsqueeze,
@@ -183,7 +186,7 @@ def index_put(base: Expr, value: Expr, indices: Sequence[Expr], dims: Sequence[i
 
 def _check_gather(name: str, e: Expr, index: Expr, dim: int, all_but_dim: bool) -> None:
     if index.dtype is not int64:
-        raise DTypeError(f"{name}(): Expected dtype int64 for index")
+        raise DTypeError(f"{name}(): Expected dtype int32/int64 for index")
     if max(len(e.shape), 1) != max(len(index.shape), 1):
         raise ShapeMismatchError("Index tensor must have the same number of dimensions as "
                                  f"{'self' if name == 'scatter' else 'input'} tensor")
@@ -520,3 +523,47 @@ def _search_infer(attr: bool, rows: Expr, values: Expr) -> tuple[Shape, DType]:
 
 # attr: behind equal elements (right) or before them; args: sorted rows, values
 SEARCHSORTED: Final[Op] = Op("searchsorted", _search_infer, _search_reference, kind=HOST)
+
+
+# ---- bags of embeddings ------------------------------------------------------------------------------------------------
+
+def embedding_bag_expr(weight: Expr, positions: Expr, starts: Expr | None, each: Expr | None, mode: str,
+                       padding: int | None = None, by_frequency: bool = False) -> Expr:
+    """The rows of each bag reduced (``"sum"``, ``"mean"`` or ``"max"``); empty bags give zeros.
+
+    positions: (bags, length), or (n,) with ``starts``, the first place of every bag. each: a factor per row.
+    """
+    rows = embedding_expr(weight, positions, padding, by_frequency)
+    kept = full(positions.shape, 1, rows.dtype) if padding is None else cast(ne(positions, padding), rows.dtype)
+    factor = unsqueeze(kept if each is None else mul(kept, each), -1)
+    if mode == "max":
+        rows = rows if padding is None else where(gt(factor, 0), rows, float("-inf"))
+        return _largest_of_bags(rows, starts)
+    total = _sum_of_bags(mul(rows, factor), starts)
+    if mode == "sum":
+        return total
+    return div(total, maximum(unsqueeze(_sum_of_bags(kept, starts), -1), 1))
+
+
+def _bags(count: int, starts: Expr) -> Expr:
+    """The bag of each of ``count`` places."""
+    return sub(apply("searchsorted", starts, iota((count,), 0), attr=True), 1)
+
+
+def _sum_of_bags(values: Expr, starts: Expr | None) -> Expr:
+    if starts is None:
+        return reduce_sum(values, (1,))
+    base = full((starts.shape[0], *values.shape[1:]), 0, values.dtype)
+    return index_put(base, values, (_bags(values.shape[0], starts),), (0,), True)
+
+
+def _largest_of_bags(rows: Expr, starts: Expr | None) -> Expr:
+    if starts is None:
+        if 0 in rows.shape:
+            return full((rows.shape[0], rows.shape[2]), 0, rows.dtype)
+        best = reduce_amax(rows, (1,))
+    else:
+        base = full((starts.shape[0], rows.shape[1]), float("-inf"), rows.dtype)
+        bags = expand(unsqueeze(_bags(rows.shape[0], starts), -1), rows.shape)
+        best = scatter(base, bags, rows, 0, "amax")
+    return where(eq(best, float("-inf")), 0, best)

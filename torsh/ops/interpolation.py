@@ -45,7 +45,7 @@ from torsh.ops.pooling import ADAPTIVE_AVG_POOL
 
 # dimensions that each mode is for; None: any
 MODES: Final = {"nearest": None, "nearest-exact": None, "linear": 1, "bilinear": 2, "trilinear": 3, "bicubic": 2,
-                "area": None}
+                "lanczos": 2, "area": None}
 
 
 class Interpolation(NamedTuple):
@@ -140,21 +140,32 @@ def _cubic(x: Expr, axis: int, size: int, attr: Interpolation, scale: float | No
     return total
 
 
+def _lanczos_weight(distance: Expr) -> Expr:
+    """Lanczos' window of three lobes at a distance >= 0."""
+    return where(lt(distance, 3.0), mul(unary("sinc", distance), unary("sinc", div(distance, 3.0))), 0.0)
+
+
+# mode: (weight at a distance, distance from which on it is 0)
+_KERNELS: Final[dict[str, tuple[Callable[[Expr], Expr], float]]] = {
+    "bilinear": (lambda d: maximum(sub(1, d), 0.0), 1.0),
+    "bicubic": (lambda d: cubic_weight(d, CUBIC_ANTIALIAS), 2.0),
+    "lanczos": (_lanczos_weight, 3.0)}
+
+
 def _antialiased(x: Expr, axis: int, size: int, attr: Interpolation, scale: float | None) -> Expr:
     """Weighted averages whose width grows with the reduction, as one matrix product."""
     n, work = x.shape[axis], x.dtype
-    cubic = attr.mode == "bicubic"
+    kernel, reach = _KERNELS[attr.mode]
     ratio = (n - 1) / (size - 1) if attr.align_corners and size > 1 else _ratio(n, size, scale)
     stretch = max(ratio, 1.0)
-    support = (2.0 if cubic else 1.0) * stretch
+    support = reach * stretch
     grid = (size, n)
     centre = mul(add(cast(iota(grid, 0), work), 0.5), ratio)
     entry = iota(grid, 1)
     start = maximum(cast(add(sub(centre, support), 0.5), int64), 0)
     stop = minimum(cast(add(add(centre, support), 0.5), int64), n)
     distance = absolute(div(add(sub(cast(entry, work), centre), 0.5), stretch))
-    weight = cubic_weight(distance, CUBIC_ANTIALIAS) if cubic else maximum(sub(1, distance), 0.0)
-    weight = where(both(ge(entry, start), lt(entry, stop)), weight, 0.0)
+    weight = where(both(ge(entry, start), lt(entry, stop)), kernel(distance), 0.0)
     weight = div(weight, reduce_sum(weight, (1,), True))
     return transpose(matmul(transpose(x, axis, -1), transpose(weight, 0, 1)), axis, -1)
 

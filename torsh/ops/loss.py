@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from torsh.core.dtype import DType, from_numpy_dtype, int64
-from torsh.core.errors import DTypeError, IndexOutOfRangeError, InvalidArgumentError, ShapeMismatchError
+from torsh.core.errors import DTypeError, IndexOutOfRangeError, InvalidArgumentError, ShapeMismatchError, UnsupportedDTypeError
 from torsh.core.promotion import SCALAR_TYPE_NAMES
 from torsh.ops.common import (
     add,
@@ -65,22 +65,37 @@ class Classes(NamedTuple):
 def _check(name: str, attr: Classes, x: Expr, target: Expr, weight: tuple[Expr, ...]) -> None:
     check_reduction(attr.reduction)
     if not x.dtype.is_floating_point:
-        raise DTypeError(f"\"{name}\" not implemented for '{SCALAR_TYPE_NAMES[x.dtype.name]}'")
+        raise UnsupportedDTypeError(f"\"{name}\" not implemented for '{SCALAR_TYPE_NAMES[x.dtype.name]}'")
+    _check_target(x.shape, target.shape)
     if target.dtype is not int64:
         raise DTypeError(f"{name}: expected scalar type Long but found {SCALAR_TYPE_NAMES[target.dtype.name]}")
-    if not x.shape or len(x.shape) != len(target.shape) + 1:
-        raise InvalidArgumentError(f"{name}: an input of shape {list(x.shape)} needs a target with one dimension less, the "
-                                   f"classes, got shape {list(target.shape)}")
     axis = class_axis(x)
-    if x.shape[:axis] != target.shape[:axis]:
-        raise InvalidArgumentError(f"Expected input batch_size ({x.shape[0]}) to match target batch_size "
-                                   f"({target.shape[0]}).")
-    if (*x.shape[:axis], *x.shape[axis + 1:]) != target.shape:
-        raise ShapeMismatchError(f"{name}: size mismatch (got input: {list(x.shape)}, target: {list(target.shape)})")
     for w in weight:
+        if w.dtype is not x.dtype:
+            raise DTypeError(f"expected scalar type {SCALAR_TYPE_NAMES[x.dtype.name]} but found "
+                             f"{SCALAR_TYPE_NAMES[w.dtype.name]}")
         if w.shape != (x.shape[axis],):
             raise ShapeMismatchError("weight tensor should be defined either for all or no classes, expected shape "
                                      f"[{x.shape[axis]}], got {list(w.shape)}")
+
+
+def _check_target(x: Shape, target: Shape) -> None:
+    """Raise PyTorch's errors for targets that do not have the input's shape without its classes."""
+    if not x:
+        raise InvalidArgumentError("Expected 1 or more dimensions (got 0)")
+    if len(x) > 1 and x[0] != (target[0] if target else None):
+        raise InvalidArgumentError(f"Expected input batch_size ({x[0]}) to match target batch_size "
+                                   f"({target[0] if target else 'none'}).")
+    if len(x) <= 2:
+        if len(target) > 1:
+            raise ShapeMismatchError("0D or 1D target tensor expected, multi-target not supported")
+        if target != x[:-1]:
+            raise ShapeMismatchError(f"size mismatch (got input: {list(x)}, target: {list(target)})")
+    elif target != (x[0], *x[2:]):
+        if len(x) == 4:
+            raise ShapeMismatchError(f"only batches of spatial targets supported (3D tensors) but got targets of size: "
+                                     f"{list(target)}, expected {[x[0], *x[2:]]}")
+        raise ShapeMismatchError(f"Expected target size {[x[0], *x[2:]]}, got {list(target)}")
 
 
 def class_axis(x: Expr) -> int:
@@ -241,8 +256,13 @@ def cross_entropy_expr(x: Expr, target: Expr, weight: Expr | None, ignore_index:
                        label_smoothing: float = 0.0) -> Expr:
     """Cross entropy of logits with class positions (int64) or with probabilities of all classes (the input's shape)."""
     if not 0.0 <= label_smoothing <= 1.0:
-        raise InvalidArgumentError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
-    if target.shape == x.shape and target.dtype.is_floating_point:
+        raise ShapeMismatchError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
+    if target.shape == x.shape:
+        if not target.dtype.is_floating_point:
+            raise DTypeError("Expected floating point type for target with class probabilities, got "
+                             f"{SCALAR_TYPE_NAMES[target.dtype.name]}")
+        if ignore_index >= 0:
+            raise ShapeMismatchError("ignore_index is not supported for floating point target")
         return soft_cross_entropy_expr(x, target, weight, reduction, label_smoothing)
     attr = Classes(int(ignore_index), reduction, weight is not None, float(label_smoothing))
     return emit(CROSS_ENTROPY, (x, target) if weight is None else (x, target, weight), attr)

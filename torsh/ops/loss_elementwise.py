@@ -2,13 +2,15 @@
 from __future__ import annotations
 
 import math
+from math import prod
 from typing import Any, Final
 
 import numpy as np
 
-from torsh.core.dtype import int64
-from torsh.core.errors import InvalidArgumentError
-from torsh.core.promotion import floating
+from torsh.core.dtype import int64, result_type
+from torsh.core.errors import DTypeError, InvalidArgumentError, ShapeMismatchError
+from torsh.core.promotion import SCALAR_TYPE_NAMES, floating, not_implemented
+from torsh.core.shape import broadcast_shapes, normalise_dim
 from torsh.ops.common import (
     absolute,
     add,
@@ -31,8 +33,10 @@ from torsh.ops.common import (
     ne,
     neg,
     pow,
+    real_with,
     reduce_mean,
     reduce_sum,
+    reshape,
     sqrt,
     square,
     squeeze,
@@ -56,35 +60,53 @@ def _weighted(loss: Expr, weight: Expr | None) -> Expr:
 
 # ---- differences -------------------------------------------------------------------------------------------------------
 
-def mse_loss_expr(x: Expr, y: Expr, reduction: str, weight: Expr | None = None) -> Expr:
+def _checked_weight(x: Expr, weight: Expr | None) -> None:
+    if weight is not None and weight.shape != x.shape:
+        raise InvalidArgumentError("Weights and input must have the same size.")
+
+
+def _weighted_mean(x: Expr, loss: Expr, weight: Expr | None, reduction: str) -> Expr:
+    """A loss with weights of the input's shape; the mean divides by their sum."""
+    _checked_weight(x, weight)
+    if weight is None or reduction != "mean":
+        return reduced(_weighted(loss, weight), reduction)
+    return div(reduced(mul(loss, weight), "sum"), reduced(weight, "sum"))
+
+
+def _difference(name: str, x: Expr, y: Expr, categories: str = "f") -> Expr:
+    difference = sub(x, y)
+    if "bifc"[difference.dtype.category] not in categories:
+        raise not_implemented(name, difference.dtype)
+    return difference
+
+
+def mse_loss_expr(x: Expr, y: Expr, weight: Expr | None, reduction: str) -> Expr:
     """Squared differences."""
-    loss = _weighted(square(sub(x, y)), weight)
-    if weight is not None and reduction == "mean":
-        return div(reduced(loss, "sum"), reduced(expand(weight, loss.shape), "sum"))
-    return reduced(loss, reduction)
+    return _weighted_mean(x, square(_difference("mse", x, y)), weight, reduction)
 
 
-def l1_loss_expr(x: Expr, y: Expr, reduction: str) -> Expr:
+def l1_loss_expr(x: Expr, y: Expr, weight: Expr | None, reduction: str) -> Expr:
     """Absolute differences."""
-    return reduced(absolute(sub(x, y)), reduction)
+    return _weighted_mean(x, absolute(_difference("l1_loss", x, y, "ifc")), weight, reduction)
 
 
 def smooth_l1_loss_expr(x: Expr, y: Expr, reduction: str, beta: float) -> Expr:
     """Squared below ``beta``, absolute above."""
     if beta < 0:
-        raise InvalidArgumentError("smooth_l1_loss does not support negative values for beta.")
+        raise ShapeMismatchError("smooth_l1_loss does not support negative values for beta.")
     if beta == 0:
-        return l1_loss_expr(x, y, reduction)
-    z = absolute(sub(x, y))
+        return l1_loss_expr(x, y, None, reduction)
+    z = absolute(_difference("smooth_l1_loss", x, y))
     return reduced(where(lt(z, beta), mul(square(z), 0.5 / beta), sub(z, 0.5 * beta)), reduction)
 
 
-def huber_loss_expr(x: Expr, y: Expr, reduction: str, delta: float) -> Expr:
+def huber_loss_expr(x: Expr, y: Expr, weight: Expr | None, reduction: str, delta: float) -> Expr:
     """Half the square up to ``delta``, then linear."""
+    _checked_weight(x, weight)
     if delta <= 0:
-        raise InvalidArgumentError("huber_loss does not support non-positive values for delta.")
-    z = absolute(sub(x, y))
-    return reduced(where(le(z, delta), mul(square(z), 0.5), mul(sub(z, 0.5 * delta), delta)), reduction)
+        raise ShapeMismatchError("huber_loss does not support non-positive values for delta.")
+    z = absolute(_difference("huber_loss", x, y))
+    return reduced(_weighted(where(le(z, delta), mul(square(z), 0.5), mul(sub(z, 0.5 * delta), delta)), weight), reduction)
 
 
 # ---- probabilities -----------------------------------------------------------------------------------------------------
@@ -109,6 +131,9 @@ BINARY_CROSS_ENTROPY: Final[Op] = elementwise(
 
 def binary_cross_entropy_expr(x: Expr, y: Expr, weight: Expr | None, reduction: str) -> Expr:
     """Cross entropy of probabilities of two classes. Probabilities outside of [0, 1] give NaN."""
+    if x.shape != y.shape:
+        raise InvalidArgumentError(f"Using a target size (torsh.Size({list(y.shape)})) that is different to the input size "
+                                   f"(torsh.Size({list(x.shape)})) is deprecated. Please ensure they have the same size.")
     return reduced(_weighted(emit2(BINARY_CROSS_ENTROPY, x, y), weight), reduction)
 
 
@@ -117,9 +142,12 @@ def log_sigmoid(x: Expr) -> Expr:
     return emit1(TABLE["logsigmoid"], x)
 
 
-def binary_cross_entropy_with_logits_expr(x: Expr, y: Expr, weight: Expr | None, reduction: str,
-                                          pos_weight: Expr | None) -> Expr:
+def binary_cross_entropy_with_logits_expr(x: Expr, y: Expr, weight: Expr | None, pos_weight: Expr | None,
+                                          reduction: str) -> Expr:
     """Cross entropy of logits of two classes; ``pos_weight`` multiplies the positive part."""
+    if x.shape != y.shape:
+        raise InvalidArgumentError(f"Target size (torsh.Size({list(y.shape)})) must be the same as input size "
+                                   f"(torsh.Size({list(x.shape)}))")
     part = log_sigmoid(x)
     if pos_weight is not None:
         part = mul(part, add(mul(sub(pos_weight, 1), y), 1))
@@ -136,8 +164,9 @@ def kl_div_expr(x: Expr, y: Expr, reduction: str, log_target: bool) -> Expr:
 
 def poisson_nll_loss_expr(x: Expr, y: Expr, log_input: bool, full_loss: bool, eps: float, reduction: str) -> Expr:
     """Negative log likelihood of a Poisson distribution."""
-    loss = sub(exp(x), mul(y, x)) if log_input else sub(x, mul(y, log(add(x, eps))))
+    loss = sub(exp(x), mul(y, x)) if log_input else sub(x, mul(y, log(add(real_with(x, eps), eps))))
     if full_loss:
+        y = real_with(y, math.pi)
         stirling = add(sub(mul(y, log(y)), y), mul(log(mul(y, 2 * math.pi)), 0.5))
         loss = add(loss, where(gt(y, 1), stirling, 0))
     return reduced(loss, reduction)
@@ -171,16 +200,34 @@ def positive_part(e: Expr) -> Expr:
 
 def hinge_embedding_loss_expr(x: Expr, y: Expr, margin: Number, reduction: str) -> Expr:
     """x where y is 1, max(0, margin - x) where it is -1."""
+    x = real_with(x, margin)
     return reduced(add(where(ne(y, 1), positive_part(sub(margin, x)), 0), where(ne(y, -1), x, 0)), reduction)
+
+
+def check_triplet(anchor: Expr, positive: Expr, negative: Expr) -> None:
+    """The three arguments of a triplet loss have the same number of dimensions."""
+    ranks = [len(e.shape) for e in (anchor, positive, negative)]
+    if len(set(ranks)) > 1:
+        raise ShapeMismatchError("The anchor, positive, and negative tensors are expected to have the same number of dimensions, "
+                                 f"but got: anchor {ranks[0]}D, positive {ranks[1]}D, and negative {ranks[2]}D inputs")
 
 
 def margin_ranking_loss_expr(a: Expr, b: Expr, y: Expr, margin: Number, reduction: str) -> Expr:
     """max(0, -y * (a - b) + margin)"""
-    return reduced(positive_part(add(neg(mul(y, sub(a, b))), margin)), reduction)
+    if not len(a.shape) == len(b.shape) == len(y.shape):
+        raise ShapeMismatchError("margin_ranking_loss : All input tensors should have same dimension but got sizes: input1: "
+                                 f"{list(a.shape)}, input2: {list(b.shape)}, target: {list(y.shape)} ")
+    return reduced(positive_part(add(real_with(neg(mul(y, sub(a, b))), margin), margin)), reduction)
 
 
 def cosine_embedding_loss_expr(a: Expr, b: Expr, y: Expr, margin: Number, reduction: str) -> Expr:
     """1 - cosine where y is 1, max(0, cosine - margin) where it is -1; rows are in the last dimension."""
+    if len(y.shape) > 1:
+        raise ShapeMismatchError("0D or 1D target tensor expected, multi-target not supported")
+    if not len(a.shape) == len(b.shape) == len(y.shape) + 1:
+        raise ShapeMismatchError(f"{len(y.shape)}D target tensor expects {len(y.shape) + 1}D input tensors, but found inputs "
+                                 f"with sizes {list(a.shape)} and {list(b.shape)}.")
+    a, b = real_with(a, 1e-12), real_with(b, 1e-12)
     dot = reduce_sum(mul(a, b), (-1,))
     size = mul(add(reduce_sum(square(a), (-1,)), 1e-12), add(reduce_sum(square(b), (-1,)), 1e-12))
     cosine = div(dot, sqrt(size))
@@ -190,22 +237,68 @@ def cosine_embedding_loss_expr(a: Expr, b: Expr, y: Expr, margin: Number, reduct
 
 def pairwise_distance_expr(a: Expr, b: Expr, p: float, eps: Number, keepdim: bool = False) -> Expr:
     """The p-norm of a - b + eps over the last dimension."""
-    difference = add(sub(a, b), eps)
-    return emit1(TABLE["norm"], difference, ((len(difference.shape) - 1,), keepdim, float(p)))
+    difference = add(real_with(sub(a, b), float(eps)), eps)
+    return _row_norm(difference, float(p), keepdim)
+
+
+def _row_norm(e: Expr, p: float, keepdim: bool = False) -> Expr:
+    """The p-norm over the last dimension."""
+    size = absolute(e) if e.dtype.is_complex else e
+    return emit1(TABLE["norm"], size, ((len(e.shape) - 1,), keepdim, p))
+
+
+def cdist_expr(a: Expr, b: Expr, p: float) -> Expr:
+    """p-norm distances (..., P, R) between the rows of a (..., P, M) and b (..., R, M)."""
+    if len(a.shape) < 2 or len(b.shape) < 2:
+        raise ShapeMismatchError(f"cdist only supports at least 2D tensors, got: {len(a.shape)}D and {len(b.shape)}D")
+    if a.shape[-1] != b.shape[-1]:
+        raise ShapeMismatchError(f"X1 and X2 must have the same number of columns. X1: {a.shape[-1]} X2: {b.shape[-1]}")
+    if p < 0:
+        raise ShapeMismatchError("cdist only supports non-negative p values")
+    return _row_norm(sub(unsqueeze(a, -2), unsqueeze(b, -3)), p)
 
 
 def triplet_margin_loss_expr(anchor: Expr, positive: Expr, negative: Expr, margin: Number, p: float, eps: Number, swap: bool,
                              reduction: str) -> Expr:
     """max(0, distance to the positive - distance to the negative + margin)"""
+    check_triplet(anchor, positive, negative)
     near = pairwise_distance_expr(anchor, positive, p, eps)
     far = pairwise_distance_expr(anchor, negative, p, eps)
     if swap:
         far = minimum(far, pairwise_distance_expr(positive, negative, p, eps))
-    return reduced(positive_part(sub(add(near, margin), far)), reduction)
+    return margin_of_distances(near, far, margin, reduction)
 
 
-def multi_margin_loss_expr(x: Expr, target: Expr, p: int, margin: Number, weight: Expr | None, reduction: str) -> Expr:
+def margin_of_distances(near: Expr, far: Expr, margin: Number, reduction: str) -> Expr:
+    """max(0, near - far + margin)"""
+    return reduced(positive_part(add(real_with(sub(near, far), margin), margin)), reduction)
+
+
+def cosine_similarity_expr(a: Expr, b: Expr, dim: int, eps: Number) -> Expr:
+    """Products of vectors along a dimension, each divided by its norm (at least ``eps``)."""
+    dtype = result_type(((a.dtype, 2), (b.dtype, 2)))
+    if not dtype.is_floating_point:
+        raise DTypeError("expected common dtype to be floating point, yet common dtype is "
+                         f"{SCALAR_TYPE_NAMES[dtype.name]}")
+    shape = broadcast_shapes(a.shape, b.shape)
+    axes = (normalise_dim(dim, len(shape)),) if shape else ()
+    a, b = expand(cast(a, dtype), shape), expand(cast(b, dtype), shape)
+    units = [div(e, maximum(sqrt(reduce_sum(square(e), axes, True)), eps)) for e in (a, b)]
+    return reduce_sum(mul(*units), axes)
+
+
+def multi_margin_loss_expr(x: Expr, target: Expr, weight: Expr | None, p: int, margin: Number, reduction: str) -> Expr:
     """max(0, margin - x[target] + x[i]) ** p of all other classes i, averaged over the classes (the last dimension)."""
+    if len(x.shape) > 2 or len(target.shape) > 1 or 0 in x.shape[1:] or (len(x.shape) == 1 and not x.shape[0]):
+        raise ShapeMismatchError("Expected non-empty vector or matrix with optional 0-dim batch size, but got: "
+                                 f"{list(x.shape)}, target {list(target.shape)}")
+    if prod(target.shape) != prod(x.shape[:-1]):
+        raise ShapeMismatchError(f"inconsistent target size, expected {prod(x.shape[:-1])} but got {list(target.shape)}")
+    if weight is not None and weight.shape != x.shape[-1:]:
+        raise ShapeMismatchError(f"inconsistent weight size, expected {x.shape[-1] if x.shape else 1} but got "
+                                 f"{list(weight.shape)}")
+    x = x if x.shape else reshape(x, (1,))
+    target = reshape(target, x.shape[:-1])
     axis = len(x.shape) - 1
     place = unsqueeze(target, axis)
     gap = positive_part(sub(add(x, margin), gather(x, place, axis)))
@@ -218,9 +311,13 @@ def multi_margin_loss_expr(x: Expr, target: Expr, p: int, margin: Number, weight
 
 def multilabel_margin_loss_expr(x: Expr, target: Expr, reduction: str) -> Expr:
     """max(0, 1 - x[j] + x[i]) over all targets j of a row and all classes i that are no targets; targets end at -1."""
-    flat = len(x.shape) == 1
+    if len(x.shape) > 2 or 0 in x.shape[-1:]:
+        raise ShapeMismatchError(f"Expected non-empty vector or matrix with optional 0-dim batch size, but got: {list(x.shape)}")
+    if prod(target.shape) != prod(x.shape) or (len(x.shape) == 2 and target.shape != x.shape):
+        raise ShapeMismatchError(f"inconsistent target size: {list(target.shape)} for input of size: {list(x.shape)}")
+    flat = len(x.shape) < 2
     if flat:
-        x, target = unsqueeze(x, 0), unsqueeze(target, 0)
+        x, target = reshape(x, (1, prod(x.shape))), reshape(target, (1, prod(x.shape)))
     rows, classes = x.shape
     valid = eq(emit1(CUMPROD, cast(ge(target, 0), int64), 1), 1)
     place = where(valid, target, 0)

@@ -12,11 +12,11 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from torsh.core.dtype import DType, dtype_by_name, from_numpy_dtype
-from torsh.core.errors import DTypeError, ShapeMismatchError
+from torsh.core.errors import InvalidArgumentError, ShapeMismatchError, UnsupportedDTypeError
 from torsh.core.promotion import SCALAR_TYPE_NAMES
-from torsh.ops.common import add, apply, cast, div, mul, pow, reduce_sum, reshape, square, sub, sum_to, unary
+from torsh.ops.common import absolute, add, apply, cast, div, mul, number, pow, real_with, reduce_sum, reshape, square, sub, sum_to, unary
 from torsh.ops.define import Array, convert, wide
-from torsh.ops.expr import Expr, Op, Shape, emit
+from torsh.ops.expr import TABLE, Expr, Op, Shape, emit
 from torsh.ops.windows import window_sum
 
 Axes = tuple[int, ...]
@@ -161,7 +161,7 @@ def _reference(name: str) -> Callable[..., Array]:
 
 def _check_floating(name: str, x: Expr) -> None:
     if not x.dtype.is_floating_point:
-        raise DTypeError(f"\"{name}\" not implemented for '{SCALAR_TYPE_NAMES[x.dtype.name]}'")
+        raise UnsupportedDTypeError(f"\"{name}\" not implemented for '{SCALAR_TYPE_NAMES[x.dtype.name]}'")
 
 
 def _check_channels(name: str, x: Expr, parameters: tuple[Expr, ...]) -> None:
@@ -255,6 +255,44 @@ def batch_norm_statistics(x: Expr) -> tuple[Expr, Expr]:
     return reshape(mean_of(a, axes), (x.shape[1],)), reshape(biased_variance(a, axes), (x.shape[1],))
 
 
+def moved_mean(x: Expr, running: Expr, momentum: Expr) -> Expr:
+    """The running mean of batch_norm, moved towards the batch's."""
+    return _moved(running, batch_norm_statistics(x)[0], momentum)
+
+
+def unbiased_variance(x: Expr, axes: Axes) -> Expr:
+    """Sum of squared deviations over their number less one; axes are kept. 16-bit floats give float32."""
+    a = cast(x, wide(x.dtype))
+    count = prod([x.shape[i] for i in axes])
+    return div(reduce_sum(square(centred(a, axes)), axes, True), float(max(count - 1, 1)))
+
+
+def moved_variance(x: Expr, running: Expr, momentum: Expr) -> Expr:
+    """The running (unbiased) variance of batch_norm, moved towards the batch's."""
+    variance = unbiased_variance(x, (0, *range(2, len(x.shape))))
+    return _moved(running, reshape(variance, (x.shape[1],)), momentum)
+
+
+def moved_instance_variance(x: Expr, running: Expr, momentum: Expr) -> Expr:
+    """The running variance of instance_norm, moved towards the mean of the samples' (unbiased) variances."""
+    variance = mean_of(unbiased_variance(x, tuple(range(2, len(x.shape)))), (0,))
+    return _moved(running, reshape(variance, (x.shape[1],)), momentum)
+
+
+def _moved(running: Expr, fresh: Expr, momentum: Expr) -> Expr:
+    if running.shape != fresh.shape:
+        raise ShapeMismatchError(f"running_mean and running_var should contain {fresh.shape[0]} elements not "
+                                 f"{prod(running.shape)}")
+    share = cast(momentum, running.dtype)
+    return add(mul(running, sub(1, share)), mul(cast(fresh, running.dtype), share))
+
+
+def normalize_expr(x: Expr, p: float, axes: Axes, eps: float) -> Expr:
+    """Divided by the p-norm over axes (at least ``eps``)."""
+    size = emit(TABLE["norm"], (absolute(x) if x.dtype.is_complex else x,), (axes, True, p))
+    return div(x, emit(TABLE["clamp"], (size, number(eps, size.dtype)), "min"))
+
+
 # ---- with given statistics ---------------------------------------------------------------------------------------------
 
 def _inference_infer(attr: Normalization, x: Expr, mean: Expr, variance: Expr, *parameters: Expr) -> tuple[Shape, DType]:
@@ -304,10 +342,16 @@ def batch_norm_inference_expr(x: Expr, mean: Expr, variance: Expr, weight: Expr 
 
 def local_response_norm_expr(x: Expr, size: int, alpha: float, beta: float, k: float) -> Expr:
     """Divided by ``(k + alpha * mean of the squares of neighbouring channels) ** beta``."""
+    if len(x.shape) < 3:
+        raise InvalidArgumentError(f"Expected 3D or higher dimensionality input (got {len(x.shape)} dimensions)")
+    if 0 in x.shape:
+        return x
     squares = square(x)
     rest = prod(x.shape[2:])
     lines = reshape(squares, (x.shape[0], x.shape[1], rest))
     lines = apply("permute", lines, attr=(0, 2, 1))
     total = window_sum(lines, (size,), (1,), ((size // 2, (size - 1) // 2),))
-    mean = reshape(apply("permute", div(total, float(size)), attr=(0, 2, 1)), x.shape)
+    # PyTorch's mean of integers is cut to an integer.
+    mean = div(total, float(size)) if total.dtype.category == 2 else apply("trunc_divide", total, number(size, total.dtype))
+    mean = real_with(reshape(apply("permute", mean, attr=(0, 2, 1)), x.shape), float(alpha))
     return div(x, pow(add(mul(mean, alpha), k), beta))

@@ -26,6 +26,7 @@ from torsh.ops.common import (
     maximum,
     minimum,
     mul,
+    number,
     pow,
     reduce,
     reduce_amax,
@@ -282,7 +283,7 @@ AverageAttr = tuple[Windows, bool, int | None]
 
 
 def _average_infer(attr: AverageAttr, x: Expr) -> tuple[Shape, DType]:
-    if not x.dtype.is_floating_point:
+    if not x.dtype.is_floating_point and x.dtype is not int64:
         raise not_implemented("avg_pool", x.dtype)
     if attr[2] == 0:
         raise ShapeMismatchError("divisor must be not zero")
@@ -324,7 +325,10 @@ def _average_decompose(e: Expr) -> Expr:
     n = len(windows.kernel)
     sizes, counts = x.shape[-n:], e.shape[-n:]
     total = window_sum(x, windows.kernel, windows.stride, _padding_to(windows, sizes, counts))
-    return cast(div(total, _divisor(attr, sizes, counts, x.dtype)), e.dtype)
+    divisor = _divisor(attr, sizes, counts, x.dtype)
+    if e.dtype.category == 1:
+        return apply("trunc_divide", total, divisor if isinstance(divisor, Expr) else number(divisor, e.dtype))
+    return cast(div(total, divisor), e.dtype)
 
 
 def _average_reference(attr: AverageAttr, x: Any) -> Array:
@@ -341,6 +345,8 @@ def _average_reference(attr: AverageAttr, x: Any) -> Array:
     for i, (m, c) in enumerate(zip(sizes, counts, strict=True)):
         divisor = divisor * np.array(_bounds(windows, m, c, i, include)[0]).reshape(-1, *(1,) * (n - 1 - i))
     total = parts.sum(_inner_axes(n))
+    if dtype.category == 1:
+        return np.trunc(total / (override or divisor)).astype(np.int64)
     return convert(total / (override if override is not None else divisor).astype(total.dtype)
                    if override is None else total / total.dtype.type(override), dtype)
 
@@ -551,8 +557,8 @@ def fractional_max_pool_expr(x: Expr, samples: Expr, kernel: Sizes, counts: Size
                                    f"{list(x.shape[-n:])} and output size {list(counts)}")
     total: Expr | None = None
     for i, (k, c, m) in enumerate(zip(kernel, counts, x.shape[-n:], strict=True)):
-        # PyTorch draws one number per dimension, the last dimension first.
-        u = reshape(apply("select", samples, attr=(len(samples.shape) - 1, n - 1 - i)), (*lead, *(1,) * (2 * n)))
+        # One number per dimension; in two dimensions PyTorch takes the last dimension's first.
+        u = reshape(apply("select", samples, attr=(len(samples.shape) - 1, n - 1 - i if n == 2 else i)), (*lead, *(1,) * (2 * n)))
         place = _fractional_positions(u, k, c, m, (*(1,) * i, c, *(1,) * (n - 1 - i)), (*(1,) * i, k, *(1,) * (n - 1 - i)))
         part = mul(place, prod(x.shape[len(x.shape) - n + i + 1:]))
         total = part if total is None else add(total, part)

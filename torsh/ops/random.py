@@ -11,12 +11,15 @@ from typing import Any, Final
 import numpy as np
 
 from torsh.core.dtype import DType, dtype_by_name, float32, float64, int64
+from torsh.core.errors import ShapeMismatchError
 from torsh.core.shape import broadcast_shapes, numel
 from torsh.ops.common import (
     add,
     cast,
     div,
     expand,
+    full,
+    ge,
     iota,
     log,
     lt,
@@ -189,3 +192,23 @@ def _dropout_gradient(e: Expr, g: Expr) -> tuple[Expr | None, ...]:
 # args: x, probability of zeroing, seed, offset; what is kept is divided by 1 - p
 DROPOUT: Final[Op] = Op("dropout", lambda attr, x, p, seed, offset: (x.shape, x.dtype), None, gradient=_dropout_gradient,
                     decompose=_dropout)
+
+
+def feature_dropout_expr(x: Expr, p: Expr, seed: Expr, offset: Expr, batched: bool) -> Expr:
+    """Dropout of whole channels: the second dimension of a batch, else the first."""
+    lead = 2 if batched else 1
+    if len(x.shape) < lead:
+        raise ShapeMismatchError("Feature dropout requires at least 2 dimensions in the input")
+    mask = emit(DROPOUT, (full((*x.shape[:lead], *[1] * (len(x.shape) - lead)), 1, x.dtype), p, seed, offset))
+    return mul(x, mask)
+
+
+_SELU_LOW: Final = -1.7580993408473766          # selu's limit for large negative arguments
+
+
+def alpha_dropout_expr(x: Expr, p: float, seed: Expr, offset: Expr, shape: Shape) -> Expr:
+    """Elements set to selu's lower limit, then all scaled and shifted to keep mean and variance; ``shape``: the mask's."""
+    keep = cast(ge(uniform(seed, offset, shape, float32), p), x.dtype)
+    scale = ((_SELU_LOW * _SELU_LOW * p + 1) * (1 - p)) ** -0.5 if p < 1 else 0.0
+    moved = add(mul(x, keep), mul(sub(1, keep), _SELU_LOW))
+    return add(mul(moved, scale), -scale * _SELU_LOW * p)

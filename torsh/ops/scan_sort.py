@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from torsh.core.dtype import DType, from_numpy_dtype, int64
-from torsh.core.errors import DTypeError, ShapeMismatchError
+from torsh.core.errors import ShapeMismatchError, UnsupportedDTypeError
 from torsh.core.promotion import SCALAR_TYPE_NAMES, not_implemented
 from torsh.ops.common import (
     apply,
@@ -133,7 +133,7 @@ def _log_scan_reference(attr: int, a: Any) -> Array:
 
 def _log_scan_infer(attr: int, a: Expr) -> tuple[Shape, DType]:
     if not a.dtype.is_floating_point:
-        raise DTypeError(f"\"logcumsumexp_out_cpu\" not implemented for '{SCALAR_TYPE_NAMES[a.dtype.name]}'")
+        raise UnsupportedDTypeError(f"\"logcumsumexp_out_cpu\" not implemented for '{SCALAR_TYPE_NAMES[a.dtype.name]}'")
     return a.shape, a.dtype
 
 

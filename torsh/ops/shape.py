@@ -5,7 +5,7 @@ strides can express it (reshape). Its NumPy reference, its region of ``view_writ
 """
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any, Final
 
@@ -443,3 +443,18 @@ def _pad_gradient(e: Expr, g: Expr) -> tuple[Expr | None, ...]:
 
 # attr: ((before, after), ...) per dimension, negative ones cut off; args: tensor, value
 CONSTANT_PAD: Final[Op] = Op("constant_pad", _pad_infer, _pad_reference, gradient=_pad_gradient, decompose=_pad)
+
+
+def constant_pad_expr(e: Expr, pad: Sequence[int], value: Any) -> Expr:
+    """The last dimensions padded with a number; pad: (before, after) from the last dimension on, negative ones cut off."""
+    if len(pad) % 2 or len(pad) // 2 > len(e.shape):
+        raise ShapeMismatchError(f"Length of pad must be even and no more than twice the number of dimensions of the input. Pad "
+                                 f"length is {len(pad)} while the input has {len(e.shape)} dimensions.")
+    pairs = ((0, 0),) * (len(e.shape) - len(pad) // 2) + tuple(zip(pad[0::2], pad[1::2], strict=True))[::-1]
+    for axis, (n, (before, after)) in enumerate(zip(e.shape, pairs, strict=True)):
+        if n + before + after < 0:
+            raise ShapeMismatchError(f"The input size {n}, plus negative padding {before} and {after} resulted in a negative "
+                                     f"output size, which is invalid. Check dimension {axis} of your input.")
+    if not any(pad):
+        return emit1(CLONE, e)
+    return emit2(CONSTANT_PAD, e, number(value, e.dtype), pairs)

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from torsh.core.dtype import DType, from_numpy_dtype
-from torsh.core.errors import DTypeError
+from torsh.core.errors import UnsupportedDTypeError
 from torsh.core.promotion import SCALAR_TYPE_NAMES
 from torsh.ops.common import cast, div, eq, exp, full, log, mul, reduce_amax, reduce_sum, sub, where
 from torsh.ops.define import Array, convert, wide
@@ -18,7 +18,7 @@ from torsh.ops.expr import Expr, Op, Shape, emit1
 def _infer(name: str) -> Callable[..., tuple[Shape, DType]]:
     def infer(attr: int, a: Expr) -> tuple[Shape, DType]:
         if not a.dtype.is_floating_point:
-            raise DTypeError(f"\"{name}_lastdim_kernel_impl\" not implemented for '{SCALAR_TYPE_NAMES[a.dtype.name]}'")
+            raise UnsupportedDTypeError(f"\"{name}_lastdim_kernel_impl\" not implemented for '{SCALAR_TYPE_NAMES[a.dtype.name]}'")
         return a.shape, a.dtype
     return infer
 

@@ -6,24 +6,34 @@ methods attached to :class:`Tensor`.
 from torsh.tensor import (  # noqa: F401
     arithmetic,
     conversion,
+    copies,
     creation,
     indexing,
+    joining,
     matrix,
     ordering,
     printing,
     randomness,
+    rearranging,
     reduction,
     shaping,
+    splitting,
+    statistics,
 )
 from torsh.tensor.creation import tensor_from_slice
 from torsh.tensor.function import METHODS, NAMESPACES
 from torsh.tensor.tensor import Tensor, from_array, from_storage, make_subclass
 
 
-def _attach() -> None:
+def attach_methods() -> None:
+    """Give Tensor the methods declared so far that it does not define itself."""
     for name, method in METHODS.items():
         if name not in Tensor.__dict__ or name.startswith("__"):
             setattr(Tensor, name, method)
+
+
+def _attach() -> None:
+    attach_methods()
     Tensor.real = property(METHODS_real)                              # type: ignore[attr-defined]
     Tensor.imag = property(NAMESPACES[""]["imag"])                    # type: ignore[attr-defined]
     Tensor.T = property(_reversed)                                    # type: ignore[attr-defined]
@@ -50,4 +60,4 @@ def _reversed(self: Tensor) -> Tensor:
 
 
 _attach()
-__all__ = ["METHODS", "NAMESPACES", "Tensor", "from_array", "from_storage", "make_subclass"]
+__all__ = ["METHODS", "NAMESPACES", "Tensor", "attach_methods", "from_array", "from_storage", "make_subclass"]

@@ -6,14 +6,26 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from torsh.core.dtype import DType, bool_, result_type, scalar_dtype
-from torsh.core.errors import AutogradError, DTypeError
+from torsh.core.errors import AutogradError, DTypeError, ShapeMismatchError
 from torsh.graph.handle import Handle, expr_of, synchronise_handle
 from torsh.graph.window import NODE_LIMIT, flush, scalar_expr
+from torsh.ops.elementwise_math import frexp_expr
 from torsh.ops.expr import TABLE, Expr, Op, constant, emit, emit1, emit2, make, promotion_priority, recording
-from torsh.tensor.function import METHODS, NAMESPACES, accepting_out, assign, check_writable, function, operand, tensor_operand
+from torsh.tensor.function import (
+    METHODS,
+    NAMESPACES,
+    accepting_out,
+    assign,
+    check_writable,
+    function,
+    invalid_combination,
+    operand,
+    recorded,
+    tensor_operand,
+)
 from torsh.tensor.tensor import Tensor, tensor_of
 
 # name: aliases. The op of the table has the same name.
@@ -31,14 +43,19 @@ SPECIAL_UNARY: Final[dict[str, str]] = {
     "erf": "erf", "erfc": "erfc", "erfinv": "erfinv", "exp2": "exp2", "expm1": "expm1", "expit": "sigmoid", "gammaln": "lgamma",
     "psi": "digamma", "digamma": "digamma", "i0": "i0", "i0e": "i0e", "i1": "i1", "i1e": "i1e", "log1p": "log1p", "sinc": "sinc",
 }
-# name: (aliases, in place)
-BINARY: Final[dict[str, tuple[tuple[str, ...], bool]]] = {
-    "mul": (("multiply",), True), "atan2": (("arctan2",), True), "fmod": ((), True), "maximum": ((), False),
-    "minimum": ((), False), "hypot": ((), True), "nextafter": ((), True), "copysign": ((), True), "logaddexp": ((), False),
-    "logaddexp2": ((), False), "eq": ((), True), "ne": (("not_equal",), True), "lt": (("less",), True),
-    "le": (("less_equal",), True), "gt": (("greater",), True), "ge": (("greater_equal",), True), "heaviside": ((), True),
-    "bitwise_and": ((), True), "bitwise_or": ((), True), "bitwise_xor": ((), True), "gcd": ((), True), "lcm": ((), True),
+# Which arguments of a binary function have to be tensors.
+NONE, FIRST, BOTH, EITHER = "none", "first", "both", "either"
+# name: (aliases, in place, what has to be a tensor)
+BINARY: Final[dict[str, tuple[tuple[str, ...], bool, str]]] = {
+    "mul": (("multiply",), True, NONE), "atan2": (("arctan2",), True, BOTH), "fmod": ((), True, FIRST),
+    "maximum": ((), False, BOTH), "minimum": ((), False, BOTH), "hypot": ((), True, BOTH), "nextafter": ((), True, BOTH),
+    "copysign": ((), True, FIRST), "logaddexp": ((), False, BOTH), "logaddexp2": ((), False, BOTH), "eq": ((), True, FIRST),
+    "ne": (("not_equal",), True, FIRST), "lt": (("less",), True, FIRST), "le": (("less_equal",), True, FIRST),
+    "gt": (("greater",), True, FIRST), "ge": (("greater_equal",), True, FIRST), "heaviside": ((), True, BOTH),
+    "bitwise_and": ((), True, EITHER), "bitwise_or": ((), True, EITHER), "bitwise_xor": ((), True, EITHER),
+    "gcd": ((), True, BOTH), "lcm": ((), True, BOTH), "xlogy": ((), True, EITHER), "ldexp": ((), True, BOTH),
 }
+_SECOND_ARGUMENT: Final = {"heaviside": "values"}
 NUMBERS: Final = frozenset((bool, int, float, complex))
 
 
@@ -95,20 +112,28 @@ for _name, _op_name in SPECIAL_UNARY.items():
         _special(_name, _op_name)
 
 
-def _binary(name: str, aliases: tuple[str, ...], inplace: bool) -> None:
+def checked_operands(name: str, input: Any, other: Any, need: str) -> tuple[Expr, Expr]:
+    """The operands of a binary function; raises unless those that have to be tensors are."""
+    if need == BOTH:
+        return tensor_operand(input, name), tensor_operand(other, name, 2, _SECOND_ARGUMENT.get(name, "other"))
+    if not isinstance(input, Handle) and (need == FIRST or need == EITHER and not isinstance(other, Handle)):
+        raise invalid_combination(name, input, other)
+    return operand(input, name, 1, "input"), operand(other, name)
+
+
+def _binary(name: str, aliases: tuple[str, ...], inplace: bool, need: str) -> None:
     op = TABLE[name]
 
     def fn(input: Any, other: Any) -> Tensor:
-        a = operand(input, name, 1, "input")
-        return tensor_of(emit2(op, a, operand(other, name)))
+        return tensor_of(emit2(op, *checked_operands(name, input, other, need)))
     fn.__name__ = name
     fn.__doc__ = f"Elementwise ``{name}`` with broadcasting and type promotion."
     function(name, inplace=inplace, aliases=aliases)(fn)
 
 
-for _name, (_aliases, _inplace) in BINARY.items():
+for _name, (_aliases, _inplace, _need) in BINARY.items():
     if _name in TABLE:
-        _binary(_name, _aliases, _inplace)
+        _binary(_name, _aliases, _inplace, _need)
 
 
 @function("isreal", out=False)
@@ -156,6 +181,7 @@ def sub(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
 @function("rsub", out=False, method=False)
 def rsub(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
     """``other - alpha * input``."""
+    checked_operands("rsub", input, other, FIRST)
     return sub(other, input, alpha=alpha)
 
 
@@ -185,13 +211,13 @@ def floor_divide(input: Any, other: Any) -> Tensor:
 @function("remainder", inplace=True)
 def remainder(input: Any, other: Any) -> Tensor:
     """Remainder with the sign of ``other`` (Python's ``%``)."""
-    return tensor_of(emit2(TABLE["remainder"], operand(input, "remainder", 1), operand(other, "remainder")))
+    return tensor_of(emit2(TABLE["remainder"], *checked_operands("remainder", input, other, EITHER)))
 
 
 @function("pow", inplace=True)
 def pow(input: Any, exponent: Any) -> Tensor:
     """``input`` to the power of ``exponent``."""
-    return power(operand(input, "pow", 1), exponent)
+    return power(checked_operands("pow", input, exponent, EITHER)[0], exponent)
 
 
 def power(a: Expr, exponent: Any) -> Tensor:
@@ -214,7 +240,7 @@ def power(a: Expr, exponent: Any) -> Tensor:
 @function("float_power", inplace=True)
 def float_power(input: Any, exponent: Any) -> Tensor:
     """pow computed in float64 (or complex128)."""
-    a, b = operand(input, "float_power", 1), operand(exponent, "float_power")
+    a, b = checked_operands("float_power", input, exponent, EITHER)
     kind = "complex128" if max(a.dtype.category, b.dtype.category) == 3 else "float64"
     return tensor_of(emit2(TABLE["pow"], emit1(TABLE["cast"], a, kind), emit1(TABLE["cast"], b, kind)))
 
@@ -261,18 +287,25 @@ def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
 @function("clamp_min", inplace=True)
 def clamp_min(input: Tensor, min: Any) -> Tensor:
     """Elements not below ``min``."""
-    return clamp(input, min=min)  # type: ignore[no-any-return]
+    return _limited(input, min, "clamp_min", "min", "maximum")
 
 
 @function("clamp_max", inplace=True)
 def clamp_max(input: Tensor, max: Any) -> Tensor:
     """Elements not above ``max``."""
-    return clamp(input, max=max)  # type: ignore[no-any-return]
+    return _limited(input, max, "clamp_max", "max", "minimum")
+
+
+def _limited(input: Tensor, limit: Any, name: str, side: str, extreme: str) -> Tensor:
+    e, bound = tensor_operand(input, name), operand(limit, name, 2, side)
+    if e.dtype is bool_:                    # clamp does not take bool, these two do
+        return Tensor(emit2(TABLE[extreme], e, bound))
+    return Tensor(emit(TABLE["clamp"], (e, bound), side))
 
 
 def _logical(name: str, op_name: str) -> None:
     def fn(input: Tensor, other: Tensor) -> Tensor:
-        a, b = (emit1(TABLE["cast"], operand(t, name), "bool") for t in (input, other))
+        a, b = (emit1(TABLE["cast"], t, "bool") for t in checked_operands(name, input, other, BOTH))
         return tensor_of(emit2(TABLE[op_name], a, b))
     fn.__name__ = name
     fn.__doc__ = f"Elementwise ``{name}`` of truth values."
@@ -285,7 +318,7 @@ for _name, _op_name in (("logical_and", "bitwise_and"), ("logical_or", "bitwise_
 
 def _shift(name: str, op_name: str) -> None:
     def fn(input: Any, other: Any) -> Tensor:
-        return tensor_of(emit2(TABLE[op_name], operand(input, name, 1), operand(other, name)))
+        return tensor_of(emit2(TABLE[op_name], *checked_operands(name, input, other, EITHER)))
     fn.__name__ = name
     fn.__doc__ = f"Elementwise ``{name}``."
     function(name, inplace=True)(fn)
@@ -298,18 +331,18 @@ for _name, _op_name in (("bitwise_left_shift", "shift_left"), ("bitwise_right_sh
 @function("fmax")
 def fmax(input: Tensor, other: Tensor) -> Tensor:
     """Elementwise maximum that prefers numbers to NaN."""
-    return _prefer_number(input, other, "maximum")
+    return _prefer_number(input, other, "fmax", "maximum")
 
 
 @function("fmin")
 def fmin(input: Tensor, other: Tensor) -> Tensor:
     """Elementwise minimum that prefers numbers to NaN."""
-    return _prefer_number(input, other, "minimum")
+    return _prefer_number(input, other, "fmin", "minimum")
 
 
-def _prefer_number(input: Tensor, other: Tensor, name: str) -> Tensor:
-    a, b = operand(input, name, 1), operand(other, name)
-    best = emit2(TABLE[name], a, b)
+def _prefer_number(input: Tensor, other: Tensor, name: str, op_name: str) -> Tensor:
+    a, b = checked_operands(name, input, other, BOTH)
+    best = emit2(TABLE[op_name], a, b)
     if best.dtype.category < 2:
         return Tensor(best)
     where, isnan = TABLE["where"], TABLE["isnan"]
@@ -339,12 +372,6 @@ def lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:
     if a.dtype is not b.dtype:
         raise DTypeError(f"expected dtype {a.dtype.name} for `end` but got dtype {b.dtype.name}")
     return tensor_of(emit(TABLE["lerp"], (a, b, operand(weight, "lerp", 3, "weight"))))
-
-
-@function("xlogy", inplace=True)
-def xlogy(input: Any, other: Any) -> Tensor:
-    """``input * log(other)``, 0 where input is 0."""
-    return tensor_of(emit2(TABLE["xlogy"], operand(input, "xlogy", 1), operand(other, "xlogy")))
 
 
 @function("logit", inplace=True)
@@ -394,19 +421,36 @@ def where(condition: Tensor, input: Any = None, other: Any = None) -> Any:
 METHODS["where"] = lambda self, condition, other: where(condition, self, other)
 
 
+@function("frexp")
+def frexp(input: Tensor) -> Any:
+    """(mantissa, exponent): ``input = mantissa * 2 ** exponent`` with a mantissa of magnitude in [0.5, 1)."""
+    mantissa, exponent = frexp_expr(tensor_operand(input, "frexp"))
+    return Frexp(Tensor(mantissa), Tensor(exponent))
+
+
+class Frexp(NamedTuple):
+    """What :func:`frexp` returns."""
+
+    mantissa: Any
+    exponent: Any
+
+
 @function("isclose", out=False)
 def isclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> Tensor:
     """Where ``|input - other| <= atol + rtol * |other|``."""
     a, b = tensor_operand(input, "isclose"), tensor_operand(other, "isclose", 2, "other")
     if a.dtype is not b.dtype:
         raise DTypeError(f"{a.dtype.name} did not match {b.dtype.name}")
+    for label, value in (("rtol", rtol), ("atol", atol)):
+        if value < 0:
+            raise ShapeMismatchError(f"{label} must be greater than or equal to zero, but got {value}")
     close = input == other
     if equal_nan and a.dtype.category >= 2:
         close = close | (isnan_of(input) & isnan_of(other))
     if rtol == 0 and atol == 0:
         return close
     wide = other if a.dtype.category >= 2 else other.to(scalar_dtype(2))
-    difference = (input - wide).abs()
+    difference = (input.to(wide.dtype) - wide).abs()
     return close | (difference.isfinite() & (difference <= atol + (rtol * wide).abs()))
 
 
@@ -421,14 +465,19 @@ def fill(input: Tensor, value: Any) -> Tensor:
     v = operand(value, "fill", 2, "value")
     if v.shape:
         raise DTypeError(f"fill only supports 0-dimension value tensor but got tensor with {len(v.shape)} dimensions.")
-    v = emit1(TABLE["cast"], v, input.dtype.name)
-    shape = input._expr.shape
-    return tensor_of(emit1(TABLE["expand"], v, shape) if shape else v)
+    return recorded(_fill, (input, v))  # type: ignore[no-any-return]
+
+
+def _fill(input: Expr, value: Expr) -> Expr:
+    filled = emit1(TABLE["cast"], value, input.dtype.name)
+    filled = emit1(TABLE["expand"], filled, input.shape) if input.shape else filled
+    # An input that requires gradients takes part, with gradient 0, as it does in PyTorch.
+    return emit(TABLE["where"], (constant(True, bool_), filled, input)) if input.requires_grad else filled
 
 
 def fill_(self: Tensor, value: Any) -> Tensor:
     """Set all elements to ``value``."""
-    check_writable(self)
+    check_writable(self, idempotent=True)
     return assign(self, fill(self, value), "fill_")  # type: ignore[no-any-return]
 
 
@@ -530,6 +579,8 @@ OPERATORS: Final[dict[str, Callable[..., Any]]] = {
     "__ilshift__": _in_place_operator("bitwise_left_shift"), "__irshift__": _in_place_operator("bitwise_right_shift"),
 }
 METHODS.update(OPERATORS)
+METHODS["__rdiv__"] = OPERATORS["__rtruediv__"]
+METHODS["__idiv__"] = OPERATORS["__itruediv__"]
 
 
 def typed_number(value: Any, dtype: DType) -> Any:

@@ -184,6 +184,8 @@ def TABLE_emit(name: str, *args: Any) -> Any:
 @function("polar", method=False)
 def polar(abs: Tensor, angle: Tensor) -> Tensor:
     """A complex tensor from absolute values and angles."""
+    for position, (part, name) in enumerate(((abs, "abs"), (angle, "angle")), 1):
+        tensor_operand(part, "polar", position, name)
     return complex(abs * angle.cos(), abs * angle.sin())  # type: ignore[no-any-return]
 
 
@@ -213,7 +215,7 @@ def conj(input: Tensor) -> Tensor:
 @function("conj_physical", inplace=True)
 def conj_physical(input: Tensor) -> Tensor:
     """Complex conjugate."""
-    return Tensor(emit1(TABLE["conj"], expr_of(input))) if input.dtype.is_complex else clone(input)  # type: ignore[no-any-return]
+    return Tensor(emit1(TABLE["conj"], expr_of(input))) if input.dtype.is_complex else input
 
 
 @function("angle")

@@ -10,6 +10,7 @@ from torsh.backend.base import Storage
 from torsh.core.device import require_available
 from torsh.core.dtype import DType, from_numpy_dtype, get_default_dtype, scalar_dtype
 from torsh.core.errors import ArgumentTypeError, DTypeError, InvalidArgumentError, ShapeMismatchError
+from torsh.core.shape import contiguous_strides
 from torsh.core.size import Size
 from torsh.graph.handle import Handle, expr_of, make_view
 from torsh.graph.window import scalar_expr
@@ -248,6 +249,52 @@ def full(size: Any, fill_value: Any, *, dtype: DType | None = None, layout: Any 
     return finish(Tensor(emit1(TABLE["expand"], e, shape) if shape else e), requires_grad, device)
 
 
+@function("empty_strided", method=False, out=False)
+def empty_strided(size: Any, stride: Any, *, dtype: DType | None = None, layout: Any = None, device: Any = None,
+                  requires_grad: bool = False, pin_memory: bool = False) -> Tensor:
+    """A tensor of these sizes and strides whose contents are undefined."""
+    shape, strides = tuple(size), tuple(stride)
+    if len(shape) != len(strides):
+        raise ShapeMismatchError(f"dimensionality of sizes ({len(shape)}) must match dimensionality of strides ({len(strides)})")
+    if any(n < 0 for n in (*shape, *strides)):
+        raise ShapeMismatchError(f"as_strided: Negative sizes and strides are not supported, got size {shape} and stride {strides}")
+    span = 0 if 0 in shape else 1 + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
+    flat = empty(span, dtype=dtype, device=device)
+    view = make_view(flat, TABLE["as_strided"], (shape, strides, 0), Tensor)
+    return view.requires_grad_() if requires_grad else view  # type: ignore[no-any-return]
+
+
+@function("empty_permuted", method=False, out=False)
+def empty_permuted(size: Any, physical_layout: Any, *, dtype: DType | None = None, layout: Any = None, device: Any = None,
+                   requires_grad: bool = False, pin_memory: bool = False) -> Tensor:
+    """A tensor whose dimensions lie in memory in the order ``physical_layout``, with undefined contents."""
+    shape, order = tuple(size), tuple(physical_layout)
+    if len(shape) != len(order):
+        raise ShapeMismatchError(f"Number of dimensions in size does not match the length of the physical_layout; i.e. len(size) = "
+                                 f"{len(shape)} is not equal to len(physical_layout) = {len(order)}")
+    for d in order:
+        if not 0 <= d < len(shape):
+            raise ShapeMismatchError(f"Dimension out of range (expected to be between 0 and {len(shape) - 1}, but got {d})")
+    if len(set(order)) != len(order):
+        raise ShapeMismatchError("Duplicate dim not allowed in physical_layout")
+    inner = contiguous_strides([shape[d] for d in order])
+    return empty_strided(shape, [inner[order.index(d)] for d in range(len(shape))], dtype=dtype, device=device,
+                         requires_grad=requires_grad)
+
+
+@function("new_empty_strided", namespace=None, out=False)  # type: ignore[arg-type]
+def new_empty_strided(self: Tensor, size: Any, stride: Any, *, dtype: DType | None = None, **options: Any) -> Tensor:
+    """``torsh.empty_strided`` with this tensor's dtype."""
+    return empty_strided(size, stride, dtype=dtype or self.dtype, **options)
+
+
+@function("scalar_tensor", method=False, out=False)
+def scalar_tensor(s: Any, *, dtype: DType | None = None, layout: Any = None, device: Any = None, pin_memory: bool = False,
+                  requires_grad: bool = False) -> Tensor:
+    """A tensor without dimensions, of the default dtype unless given."""
+    return full((), s, dtype=dtype or get_default_dtype(), device=device, requires_grad=requires_grad)
+
+
 def _like(name: str, maker: Any) -> None:
     @function(name + "_like", method=False, out=False)
     def like(input: Tensor, *args: Any, dtype: DType | None = None, layout: Any = None, device: Any = None,
@@ -340,13 +387,20 @@ def range_(start: Any = 0, end: Any = None, step: Any = 1, *, dtype: DType | Non
     return finish(t * step + start, options.get("requires_grad", False), options.get("device"))
 
 
+def check_steps(steps: Any, name: str) -> None:
+    """Raise PyTorch's errors unless ``steps`` is a whole number that is not negative."""
+    if not hasattr(steps, "__index__"):
+        raise ArgumentTypeError(f"{name}(): argument 'steps' (position 3) must be int, not {type(steps).__name__}")
+    if steps < 0:
+        raise ShapeMismatchError("number of steps must be non-negative")
+
+
 @function("linspace", method=False)
 def linspace(start: Any, end: Any, steps: int, *, dtype: DType | None = None, layout: Any = None, device: Any = None,
              requires_grad: bool = False, pin_memory: bool = False) -> Tensor:
     """``steps`` numbers from ``start`` to ``end``, both included."""
     start, end = number(start), number(end)
-    if steps < 0:
-        raise ShapeMismatchError("number of steps must be non-negative")
+    check_steps(steps, "linspace")
     dtype = dtype or (get_default_dtype().to_complex() if isinstance(start, complex) or isinstance(end, complex)
                       else get_default_dtype())
     kind = np.complex128 if dtype.is_complex else np.float64
@@ -373,8 +427,7 @@ def logspace(start: Any, end: Any, steps: int, base: float = 10.0, *, dtype: DTy
              device: Any = None, requires_grad: bool = False, pin_memory: bool = False) -> Tensor:
     """``base`` to the powers of ``linspace(start, end, steps)``."""
     start, end = number(start), number(end)
-    if steps < 0:
-        raise ShapeMismatchError("number of steps must be non-negative")
+    check_steps(steps, "logspace")
     dtype = dtype or get_default_dtype()
     wide = np.complex128 if dtype.is_complex else np.float64
     exponents = np.linspace(wide(start), wide(end), steps) if steps != 1 else np.array([wide(start)])

@@ -11,6 +11,8 @@ operations (shapes, dtypes, leaves, overlapping memory) stand here and nowhere e
 from __future__ import annotations
 
 import functools
+import inspect
+import sys
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -18,9 +20,10 @@ import numpy as np
 
 from torsh.core.dtype import DType
 from torsh.core.errors import ArgumentTypeError, AutogradError, DTypeError, ShapeMismatchError
-from torsh.graph.handle import Handle, expr_of, requires_grad, write
+from torsh.graph.handle import Handle, expr_of, requires_grad, synchronise_handle, write
 from torsh.graph.window import NODE_LIMIT, flush, scalar_expr
 from torsh.ops.expr import TABLE, Expr, emit1, recording
+from torsh.tensor.tensor import tensor_of
 
 # {namespace: {name: function}}: "" is torsh itself, "linalg" is torsh.linalg ...
 NAMESPACES: Final[dict[str, dict[str, Callable[..., Any]]]] = {}
@@ -69,6 +72,65 @@ _FUNCTIONS_WITH_INPLACE: Final = frozenset(
     "ldexp resize_as".split())
 
 
+def recorded(build: Callable[..., Expr], operands: tuple[Any, ...], options: tuple[Any, ...] = ()) -> Any:
+    """The tensor of ``build(*expressions of the operands, *options)``, see :func:`recorded_expr`."""
+    return tensor_of(recorded_expr(build, operands, options))
+
+
+def recorded_expr(build: Callable[..., Expr], operands: tuple[Any, ...], options: tuple[Any, ...] = ()) -> Expr:
+    """``build(*expressions of the operands, *options)``: one look-up where the same has been recorded before.
+
+    ``build`` checks its arguments and makes the expression. It runs once for the same expressions and options, so it must
+    not draw run-time numbers. operands: tensors, expressions or None; options: values (lists count as tuples).
+    """
+    window = recording.window
+    if len(window.pending) > NODE_LIMIT:
+        flush()
+        window = recording.window
+    token = window.token
+    try:
+        args = tuple([t if t is None else t._expr if t._token is token else synchronise_handle(t) for t in operands])
+    except AttributeError:                  # an expression, or something that is no tensor
+        args = tuple([operand_of(build, i, t) for i, t in enumerate(operands)])
+    memo = recording.memo
+    key = (build, args, options)
+    try:
+        found = memo.get(key)
+    except TypeError:
+        options = hashable(options)
+        key = (build, args, options)
+        found = memo.get(key)
+    if found is None:
+        found = memo[key] = build(*args, *options)
+    return found
+
+
+def operand_of(build: Callable[..., Expr], position: int, value: Any) -> Expr | None:
+    """An operand of :func:`recorded` as an expression; PyTorch's error, in the names of its caller, for anything else."""
+    if value is None or isinstance(value, Expr):
+        return value
+    if not isinstance(value, Handle):
+        caller: Any = sys._getframe()
+        while caller.f_code.co_filename == __file__:
+            caller = caller.f_back
+        code = caller.f_code
+        name = build.__name__ if "<locals>" in code.co_qualname else code.co_name
+        for number, argument in enumerate(code.co_varnames[:code.co_argcount], 1):
+            if caller.f_locals[argument] is value:
+                tensor_operand(value, name.strip("_"), number, argument)
+    return tensor_operand(value, build.__name__.strip("_"), position + 1, list(inspect.signature(build).parameters)[position])
+
+
+def hashable(options: Any) -> Any:
+    """Sequences of options as tuples."""
+    return tuple([hashable(o) for o in options]) if isinstance(options, (tuple, list)) else options
+
+
+# Functions whose ``out=`` has to have the result's dtype.
+EXACT_OUT: Final = frozenset("aminmax complex gather index_select kthvalue masked_select max min median mode polar scatter "
+                             "scatter_add sort take take_along_dim topk".split())
+
+
 def accepting_out(fn: Callable[..., Any], name: str) -> Callable[..., Any]:
     """The function with the argument ``out``."""
     @functools.wraps(fn)
@@ -90,6 +152,8 @@ def store_out(fn: Callable[..., Any], name: str, args: Any, kwargs: Any, out: An
     if recording.grad_enabled and any(isinstance(a, Handle) and requires_grad(a) for a in (*args, *kwargs.values(), *outs)):
         raise AutogradError(f"{name}(): functions with out=... arguments don't support automatic differentiation, but one of "
                             "the arguments requires grad.")
+    if name in EXACT_OUT or name in ("cat", "concat", "concatenate"):
+        check_separate((*args, *kwargs.values()), outs)
     result = fn(*args, **kwargs)
     results = result if isinstance(result, (tuple, list)) else (result,)
     if len(results) != len(outs):
@@ -101,11 +165,23 @@ def store_out(fn: Callable[..., Any], name: str, args: Any, kwargs: Any, out: An
     return type(result)(*outs) if hasattr(result, "_fields") else type(result)(outs)
 
 
+def check_separate(args: Any, outs: Any) -> None:
+    """Raise PyTorch's error for ``out=`` tensors that share memory with an argument."""
+    flat = [a for arg in args for a in (arg if isinstance(arg, (tuple, list)) else (arg,)) if isinstance(a, Handle)]
+    roots = {id(a if a._root is None else a._root) for a in flat}
+    if any(id(o if o._root is None else o._root) in roots for o in outs):
+        raise ShapeMismatchError("unsupported operation: some elements of the input tensor and the written-to tensor refer to a "
+                                 "single memory location. Please clone() the tensor before performing the operation.")
+
+
 def store(target: Any, result: Any, name: str) -> None:
     """Put a result into an ``out=`` tensor."""
     e = expr_of(result)
     check_cast(e.dtype, target.dtype, name)
+    check_overlap(target)
     if e.dtype is not target.dtype:
+        if name in EXACT_OUT:
+            raise DTypeError(f"Expected out tensor to have dtype {e.dtype.name}, but got {target.dtype.name} instead")
         e = emit1(TABLE["cast"], e, target.dtype.name)
     if e.shape != expr_of(target).shape:
         target._resize_for_out(e.shape)
@@ -143,14 +219,20 @@ def assign(self: Any, result: Any, name: str) -> Any:
     return self
 
 
-def check_writable(t: Any) -> None:
-    """Raise PyTorch's errors for in-place operations on leaves and on memory that overlaps itself."""
+def check_writable(t: Any, idempotent: bool = False) -> None:
+    """Raise PyTorch's errors for in-place operations on leaves, and on memory that overlaps itself (unless idempotent)."""
     if recording.grad_enabled:
         if t._leaf_grad:
             raise AutogradError("a leaf Variable that requires grad is being used in an in-place operation.")
         root = t._root
         if root is not None and root._leaf_grad and requires_grad(t):
             raise AutogradError("a view of a leaf Variable that requires grad is being used in an in-place operation.")
+    if not idempotent:
+        check_overlap(t)
+
+
+def check_overlap(t: Any) -> None:
+    """Raise PyTorch's error for writes to memory of which one element is several elements of the tensor."""
     if t._root is not None and any(op.name in ("expand", "as_strided", "unfold") for op, _ in t._chain) and t._overlaps():
         raise ShapeMismatchError("unsupported operation: more than one element of the written-to tensor refers to a single "
                                  "memory location. Please clone() the tensor before performing the operation.")
@@ -169,6 +251,12 @@ def operand(value: Any, name: str, position: int = 2, argument: str = "other") -
         return scalar_expr(NUMBER[max(i for i, n in enumerate(NUMBER) if isinstance(value, n))](value))  # type: ignore[arg-type]
     raise ArgumentTypeError(f"{name}(): argument '{argument}' (position {position}) must be Tensor or Number, "
                             f"not {type(value).__name__}")
+
+
+def invalid_combination(name: str, *values: Any) -> ArgumentTypeError:
+    """PyTorch's error for arguments of which at least one has to be a tensor."""
+    return ArgumentTypeError(f"{name}() received an invalid combination of arguments - got "
+                             f"({', '.join(type(v).__name__ for v in values)}), but expected at least one Tensor")
 
 
 def tensor_operand(value: Any, name: str, position: int = 1, argument: str = "input") -> Expr:

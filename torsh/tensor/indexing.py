@@ -6,10 +6,11 @@ from typing import Any, Final
 import numpy as np
 
 from torsh.core.dtype import bool_, int64, uint8
-from torsh.core.errors import ArgumentTypeError, DTypeError, IndexOutOfRangeError, ShapeMismatchError
+from torsh.core.errors import ArgumentTypeError, DTypeError, IndexOutOfRangeError, InvalidArgumentError, ShapeMismatchError
 from torsh.core.shape import broadcast_shapes, normalise_dim
 from torsh.graph.handle import Handle, expr_of, make_view, write
-from torsh.ops.expr import TABLE, Expr, emit, emit1, emit2
+from torsh.ops.expr import TABLE, Expr, constant, emit, emit1, emit2
+from torsh.ops.indexing import scatter_reduce_expr
 from torsh.tensor.creation import as_tensor, from_array
 from torsh.tensor.function import METHODS, check_writable, function, operand, tensor_operand
 from torsh.tensor.tensor import Tensor
@@ -219,15 +220,18 @@ def index_operand(index: Any, name: str, position: int = 3, *, int32_allowed: bo
     e = tensor_operand(index, name, position, "index")
     if e.dtype is int64:
         return e
-    if int32_allowed and e.dtype.name == "int32":
+    if int32_allowed and e.dtype.name == "int32" or 0 in e.shape and e.dtype.category == 1:
         return emit1(TABLE["cast"], e, "int64")
-    raise DTypeError(f"{name}(): Expected dtype int64 for index")
+    raise DTypeError(f"{name}(): Expected dtype int32/int64 for index")
 
 
 @function("gather")
 def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False) -> Tensor:
     """``out[i][j] = input[index[i][j]][j]`` for dim 0, and so on."""
     e, i = tensor_operand(input, "gather"), index_operand(index, "gather", int32_allowed=True)
+    if 0 in i.shape and len(i.shape) != len(e.shape):       # an empty index may have any number of dimensions
+        nothing = emit1(TABLE["reshape"], e, (input.numel(),))
+        return Tensor(emit1(TABLE["slice"], nothing, ((0, 0, 1),))).reshape(i.shape)
     return Tensor(emit2(TABLE["gather"], e, i, normalise_dim(dim, max(len(e.shape), 1))))
 
 
@@ -264,6 +268,54 @@ def scatter_with(input: Tensor, dim: int, index: Tensor, src: Any, mode: str, na
     return Tensor(emit(TABLE["scatter"], (e, i, v), (normalise_dim(dim, max(len(e.shape), 1)), mode)))
 
 
+def _index_of_dim(index: Expr, dim: int, shape: tuple[int, ...]) -> Expr:
+    """A vector of positions of one dimension, as scatter's index for slices of this shape."""
+    spread = emit1(TABLE["reshape"], index, tuple([index.shape[0] if axis == dim else 1 for axis in range(len(shape))]))
+    return emit1(TABLE["expand"], spread, shape)
+
+
+def _reduced_into(e: Expr, dim: int, index: Expr, source: Expr, reduce: str, include_self: bool, name: str) -> Tensor:
+    if reduce not in ("sum", "prod", "mean", "amax", "amin"):
+        raise ShapeMismatchError(f"reduce argument must be either sum, prod, mean, amax or amin, got {reduce}.")
+    if source.dtype is not e.dtype:
+        raise DTypeError(f"{name}(): Expected self.dtype to be equal to src.dtype")
+    return Tensor(scatter_reduce_expr(e, dim, index, source, reduce, include_self))
+
+
+@function("scatter_reduce", inplace=True)
+def scatter_reduce(input: Tensor, dim: int, index: Tensor, src: Tensor, reduce: str, *, include_self: bool = True) -> Tensor:
+    """A copy of ``input`` in which elements of ``src`` that meet at a position of ``dim`` are reduced.
+
+    reduce: ``"sum"``, ``"prod"``, ``"mean"``, ``"amax"`` or ``"amin"``; include_self: the input's elements take part.
+    """
+    e, i = tensor_operand(input, "scatter_reduce"), index_operand(index, "scatter_reduce")
+    d = normalise_dim(dim, max(len(e.shape), 1))
+    return _reduced_into(e, d, i, tensor_operand(src, "scatter_reduce", 4, "src"), reduce, include_self, "scatter_reduce")
+
+
+@function("index_reduce", inplace=True)
+def index_reduce(input: Tensor, dim: int, index: Tensor, source: Tensor, reduce: str, *, include_self: bool = True) -> Tensor:
+    """A copy of ``input`` in which slices of ``source`` that meet at an entry of ``dim`` are reduced.
+
+    reduce: ``"prod"``, ``"mean"``, ``"amax"`` or ``"amin"``; include_self: the input's elements take part.
+    """
+    e, i = tensor_operand(input, "index_reduce"), index_operand(index, "index_reduce")
+    v = tensor_operand(source, "index_reduce", 4, "source")
+    if reduce not in ("prod", "mean", "amax", "amin"):
+        raise ShapeMismatchError(f"index_reduce(): Expected reduce to be one of prod, mean, amax or amin but got {reduce}.")
+    if len(i.shape) > 1:
+        raise IndexOutOfRangeError("index_reduce(): Index is supposed to be a vector")
+    d = normalise_dim(dim, max(len(e.shape), 1))
+    flat, i = not e.shape, i if i.shape else emit1(TABLE["reshape"], i, (1,))
+    e = emit1(TABLE["reshape"], e, (1,)) if flat else e
+    v = v if v.shape else emit1(TABLE["reshape"], v, (1,))
+    if v.shape != (*e.shape[:d], i.shape[0], *e.shape[d + 1:]):
+        raise ShapeMismatchError(f"index_reduce(): source of shape {list(v.shape)} does not fit an index of {i.shape[0]} entries "
+                                 f"of dimension {d} of a tensor of shape {list(e.shape)}")
+    out = _reduced_into(e, d, _index_of_dim(i, d, v.shape), v, reduce, include_self, "index_reduce")
+    return out.reshape(()) if flat else out
+
+
 @function("index_select")
 def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """The entries ``index`` (a vector) of one dimension."""
@@ -293,7 +345,7 @@ def _index_write(name: str, accumulate: bool) -> None:
         return Tensor(index_write(e, d, i, v, accumulate, name))
     fn.__name__ = name
     fn.__doc__ = f"``{name}``: entries ``index`` of one dimension of a copy of ``input`` changed."
-    function(name, inplace=True, out=name == "index_add")(fn)
+    function(name, inplace=True)(fn)
 
 
 def index_write(e: Expr, d: int, i: Expr, v: Expr, accumulate: bool, name: str) -> Expr:
@@ -307,11 +359,16 @@ def index_write(e: Expr, d: int, i: Expr, v: Expr, accumulate: bool, name: str) 
         if v.shape:
             raise DTypeError(f"index_fill_ only supports a 0-dimensional value tensor, but got tensor with {len(v.shape)} "
                              "dimension(s).")
-        v = emit1(TABLE["cast"], v, e.dtype.name)
+        line = emit1(TABLE["expand"], constant(False, bool_), (e.shape[d],))
+        chosen = emit1(TABLE["expand"], constant(True, bool_), i.shape)
+        mask = emit(TABLE["index_put"], (line, chosen, i), ((0,), False))
+        mask = emit1(TABLE["reshape"], mask, (e.shape[d], *(1,) * (len(e.shape) - d - 1)))
+        out = emit(TABLE["where"], (mask, emit1(TABLE["cast"], v, e.dtype.name), e))
+        return emit1(TABLE["reshape"], out, ()) if flat else out
     elif len(v.shape) < len(e.shape):
         v = emit1(TABLE["reshape"], v, v.shape or (1,)) if flat or not v.shape else v
     want = (*e.shape[:d], i.shape[0], *e.shape[d + 1:])
-    if name != "index_fill" and v.shape != want:
+    if v.shape != want:
         raise ShapeMismatchError(f"{name}(): source shape {list(v.shape)} does not match the indexed region {list(want)}")
     # index_put wants the index's dimension first in its region.
     order = (d, *[k for k in range(len(e.shape)) if k != d])
@@ -347,6 +404,8 @@ def index_put(input: Tensor, indices: Any, values: Tensor, accumulate: bool = Fa
 def take(input: Tensor, index: Tensor) -> Tensor:
     """Elements at positions of the flattened tensor."""
     e, i = tensor_operand(input, "take"), index_operand(index, "take", int32_allowed=False)
+    if not input.numel() and index.numel():
+        raise IndexOutOfRangeError("take(): tried to take from an empty tensor")
     flat = emit1(TABLE["reshape"], e, (input.numel(),))
     return Tensor(emit2(TABLE["index"], flat, i, (0,)))
 
@@ -367,7 +426,7 @@ def put(input: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) 
 def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
     """gather with broadcasting of all dimensions but ``dim``."""
     if dim is None:
-        return gather(input.reshape(-1), 0, indices.reshape(-1))  # type: ignore[no-any-return]
+        return take_along_dim(input.reshape(-1), indices.reshape(-1), 0)  # type: ignore[no-any-return]
     d = normalise_dim(dim, input.ndim)
     if input.ndim != indices.ndim:
         raise ShapeMismatchError(f"torsh.take_along_dim(): input and indices should have the same number of dimensions, but got "
@@ -378,7 +437,9 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
     wide, positions = common.copy(), common.copy()
     wide[d], positions[d] = input.shape[d], indices.shape[d]
     n = input.shape[d]
-    return gather(input.expand(wide), d, indices.expand(positions)) if n else input  # type: ignore[no-any-return]
+    at = index_operand(indices, "take_along_dim", 2)
+    at = emit(TABLE["where"], (emit2(TABLE["lt"], at, constant(0, int64)), emit2(TABLE["add"], at, constant(n, int64)), at))
+    return gather(input.expand(wide), d, Tensor(at).expand(positions))  # type: ignore[no-any-return]
 
 
 @function("masked_fill", inplace=True, out=False)
@@ -391,7 +452,7 @@ def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
     if v.shape:
         raise ShapeMismatchError(f"masked_fill only supports a 0-dimensional value tensor, but got tensor with {len(v.shape)} "
                                  "dimension(s).")
-    if v.dtype.category > e.dtype.category:
+    if v.dtype.category == 3 and e.dtype.category < 3:
         raise DTypeError(f"value cannot be converted to type {e.dtype.name} without overflow")
     return Tensor(emit(TABLE["where"], (m, emit1(TABLE["cast"], v, e.dtype.name), e)))
 
@@ -439,7 +500,34 @@ def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
     if as_tuple:
         return tuple(from_array(p.astype(np.int64), int64) for p in np.atleast_1d(array).nonzero())
     found = np.argwhere(array).astype(np.int64)
-    return from_array(found.reshape(-1, array.ndim), int64)
+    return from_array(found.reshape(len(found), array.ndim), int64)
+
+
+@function("nonzero_static")
+def nonzero_static(input: Tensor, *, size: int, fill_value: int = -1) -> Tensor:
+    """The first ``size`` positions of elements that are not zero, as rows; missing ones are ``fill_value``."""
+    if size < 0:
+        raise ShapeMismatchError(f"nonzero_static: 'size' must be an non-negative integer, got {size}")
+    found = np.argwhere(input.detach()._ndarray()).astype(np.int64)[:size]
+    rows = np.full((size, input.ndim), fill_value, np.int64)
+    rows[:len(found)] = found.reshape(len(found), input.ndim)
+    return from_array(rows, int64)
+
+
+@function("unravel_index", method=False, out=False)
+def unravel_index(indices: Tensor, shape: Any) -> tuple[Tensor, ...]:
+    """The coordinates, in a tensor of ``shape``, of positions in the flattened tensor."""
+    sizes = tuple(shape) if hasattr(shape, "__iter__") else (shape,)
+    if indices.dtype.category != 1:
+        raise InvalidArgumentError(f"expected 'indices' to be integer dtype, but got {indices.dtype}")
+    out = []
+    rest: Any = indices
+    for n in reversed(sizes):
+        if n < 0:
+            raise InvalidArgumentError(f"'shape' cannot have negative values, but got {sizes}")
+        out.append(rest % n)
+        rest = rest.div(n, rounding_mode="floor")
+    return tuple(reversed(out))
 
 
 @function("argwhere", out=False)

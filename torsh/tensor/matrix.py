@@ -8,8 +8,8 @@ from torsh.core.errors import ArgumentTypeError, DTypeError, ShapeMismatchError
 from torsh.graph.handle import expr_of
 from torsh.ops.contraction import einsum_expr, matmul_expr, tensordot_expr
 from torsh.ops.expr import TABLE, Expr, emit2
-from torsh.tensor.arithmetic import scaled
-from torsh.tensor.function import METHODS, function, scalar_type_name, tensor_operand
+from torsh.tensor.arithmetic import promoted, scaled, typed_number
+from torsh.tensor.function import METHODS, function, recorded, scalar_type_name, tensor_operand
 from torsh.tensor.tensor import Tensor
 
 
@@ -29,9 +29,12 @@ def dimensions(e: Expr, n: int, name: str, argument: str) -> None:
 @function("matmul", aliases=())
 def matmul(input: Tensor, other: Tensor) -> Tensor:
     """Matrix product with PyTorch's rules for vectors and broadcasting of leading dimensions."""
-    a, b = tensor_operand(input, "matmul"), tensor_operand(other, "matmul", 2, "other")
-    same_dtype(a, b, "matmul")
-    return Tensor(matmul_expr(a, b))
+    return recorded(_matmul, (input, other))  # type: ignore[no-any-return]
+
+
+def _matmul(input: Expr, other: Expr) -> Expr:
+    same_dtype(input, other, "matmul")
+    return matmul_expr(input, other)
 
 
 @function("mm")
@@ -142,6 +145,7 @@ def _scaled_sum(input: Tensor, product: Tensor, beta: Any, alpha: Any, name: str
         input.expand(p.shape)
     except RuntimeError as error:
         raise ShapeMismatchError(str(error)) from None
+    alpha, beta = typed_number(alpha, p.dtype), typed_number(beta, p.dtype)
     p = scaled(p, alpha, p.dtype, name)
     if beta == 0:
         return Tensor(p)
@@ -164,6 +168,7 @@ def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: Any = 1, alpha: Any 
 def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
     """``beta * input + alpha * outer(vec1, vec2)``."""
     product = outer(vec1, vec2)
+    alpha, beta = (typed_number(v, promoted(expr_of(input), expr_of(product))) for v in (alpha, beta))
     if beta == 0:
         return product * alpha  # type: ignore[no-any-return]
     input.expand(product.shape)

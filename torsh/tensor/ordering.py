@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from torsh.core.dtype import DType, int64
-from torsh.core.errors import DTypeError, IndexOutOfRangeError, ShapeMismatchError
+from torsh.core.errors import DTypeError, IndexOutOfRangeError, ShapeMismatchError, UnsupportedDTypeError
 from torsh.core.shape import normalise_dim
 from torsh.graph.handle import Handle, expr_of
 from torsh.ops.expr import TABLE, Expr, constant, emit1, emit2
@@ -70,7 +70,7 @@ def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Any
     e = tensor_operand(input, "kthvalue")
     d = along(e, dim)
     if e.dtype.category in (0, 3):
-        raise DTypeError(f'"kthvalue_cpu" not implemented for \'{e.dtype.name}\'')
+        raise UnsupportedDTypeError(f'"kthvalue_cpu" not implemented for \'{e.dtype.name}\'')
     n = e.shape[d] if e.shape else 1
     if not 1 <= k <= n:
         raise ShapeMismatchError(f"kthvalue(): selected number k out of range for dimension {d}")
@@ -131,7 +131,7 @@ def logcumsumexp(input: Tensor, dim: int) -> Tensor:
     """``log(cumsum(exp(input)))`` without overflow."""
     e = tensor_operand(input, "logcumsumexp")
     if e.dtype.category < 2:
-        raise DTypeError(f'"logcumsumexp_out_cpu" not implemented for \'{e.dtype.name}\'')
+        raise UnsupportedDTypeError(f'"logcumsumexp_out_cpu" not implemented for \'{e.dtype.name}\'')
     return Tensor(emit1(TABLE["logcumsumexp"], e, along(e, dim)) if e.shape else e)
 
 
@@ -144,7 +144,7 @@ def diff(input: Tensor, n: int = 1, dim: int = -1, prepend: Tensor | None = None
     d = normalise_dim(dim, input.ndim)
     if n < 0:
         raise ShapeMismatchError(f"order must be non-negative but got {n}")
-    parts = [t for t in (prepend, input, append) if t is not None]
+    parts = [t for t in (prepend, input, append) if t is not None] if n else [input]
     x = NAMESPACES[""]["cat"](parts, d) if len(parts) > 1 else input
     for _ in range(min(n, x.shape[d])):
         length = x.shape[d]
@@ -173,7 +173,8 @@ def searchsorted(sorted_sequence: Tensor, input: Any, *, out_int32: bool = False
     if s.ndim == 1:
         found: Any = np.searchsorted(s, v, mode)  # type: ignore[call-overload]
     else:
-        rows, cells = s.reshape(-1, s.shape[-1]), v.reshape(-1, v.shape[-1]) if v.size else v.reshape(len(s.reshape(-1, s.shape[-1])), -1)
+        count = int(np.prod(s.shape[:-1]))
+        rows, cells = s.reshape(count, s.shape[-1]), v.reshape(count, v.shape[-1])
         found = np.stack([np.searchsorted(a, b, mode) for a, b in zip(rows, cells, strict=True)]).reshape(v.shape) \
             if len(rows) else np.zeros(v.shape)
     kind = np.int32 if out_int32 else np.int64
@@ -212,7 +213,7 @@ def unique_consecutive(input: Tensor, return_inverse: bool = False, return_count
     flat = array.reshape(-1) if dim is None else np.moveaxis(array, dim, 0)
     n = len(flat)
     if n:
-        change = (flat[1:] != flat[:-1]).reshape(n - 1, -1).any(1)
+        change = (flat[1:] != flat[:-1]).reshape(n - 1, flat[0].size).any(1)
         starts = np.concatenate([[True], change])
     else:
         starts = np.zeros(0, bool)
@@ -276,7 +277,7 @@ def _quantile(input: Tensor, q: Any, dim: int | None, keepdim: bool, interpolati
         raise ShapeMismatchError(f"quantile() q must be in the range [0, 1] but got {q}")
     n_dim = input.ndim
     d = 0 if dim is None else normalise_dim(dim, n_dim)
-    x = input.reshape(-1) if dim is None else input.movedim(d, 0)
+    x = input.reshape(-1) if dim is None or not n_dim else input.movedim(d, 0)
     ordered = sort(x, 0).values
     n = x.shape[0]
     spots = points.reshape(-1, *([1] * (x.ndim - 1)))  # type: ignore[attr-defined]

@@ -4,7 +4,7 @@ from __future__ import annotations
 from typing import Any
 
 from torsh.core.dtype import DType, get_default_dtype, int64
-from torsh.core.errors import DTypeError, InvalidArgumentError, ShapeMismatchError
+from torsh.core.errors import InvalidArgumentError, ShapeMismatchError, UnsupportedDTypeError
 from torsh.graph.handle import Handle, expr_of
 from torsh.graph.window import scalar_expr
 from torsh.ops.expr import TABLE, Expr, emit, emit1, emit2
@@ -23,7 +23,7 @@ def seeds(generator: Generator | None) -> tuple[Expr, Expr]:
 def floating(dtype: DType, name: str) -> DType:
     """The dtype in which numbers are drawn; an error unless it is floating."""
     if dtype.category < 2:
-        raise DTypeError(f'"{name}" not implemented for \'{dtype.name}\'')
+        raise UnsupportedDTypeError(f'"{name}" not implemented for \'{dtype.name}\'')
     return dtype
 
 

@@ -5,11 +5,12 @@ from collections import namedtuple
 from typing import Any, Final
 
 from torsh.core.dtype import DType, bool_, float32, get_default_dtype, int64
-from torsh.core.errors import ArgumentTypeError, DTypeError, IndexOutOfRangeError, ShapeMismatchError
+from torsh.core.errors import ArgumentTypeError, DTypeError, IndexOutOfRangeError, ShapeMismatchError, UnsupportedDTypeError
 from torsh.core.shape import normalise_dim
 from torsh.graph.handle import Handle, expr_of
+from torsh.ops.common import sum_to
 from torsh.ops.expr import TABLE, Expr, constant, emit, emit1, emit2
-from torsh.tensor.function import METHODS, function, tensor_operand
+from torsh.tensor.function import METHODS, function, recorded, tensor_operand
 from torsh.tensor.tensor import Tensor
 
 
@@ -61,6 +62,8 @@ def sum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DType |
         e = cast(e, dtype)
     elif e.dtype.category < 2:
         e = cast(e, int64)
+    if e.dtype is bool_:
+        return _truth(Tensor(e), dim, keepdim, "any")
     return Tensor(reduce_with("sum", e, axes_of(dim, len(e.shape)), keepdim))
 
 
@@ -105,6 +108,8 @@ def prod(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DType 
         e = cast(e, dtype)
     elif e.dtype.category < 2:
         e = cast(e, int64)
+    if e.dtype is bool_:
+        return _truth(Tensor(e), dim, keepdim, "all")
     return Tensor(reduce_with("prod", e, axes_of(dim, len(e.shape)), keepdim))
 
 
@@ -133,7 +138,7 @@ def amin(input: Tensor, dim: Any = (), keepdim: bool = False) -> Tensor:
 def _extreme(input: Tensor, dim: Any, keepdim: bool, name: str) -> Tensor:
     e = tensor_operand(input, name)
     if e.dtype.category == 3:
-        raise DTypeError(f"{name} not implemented for '{e.dtype.name}'")
+        raise UnsupportedDTypeError(f"{name} not implemented for '{e.dtype.name}'")
     axes = axes_of(dim, len(e.shape))
     not_empty(e, axes, name, dim if dim != () else None)
     return Tensor(reduce_with(name, e, axes, keepdim))
@@ -161,7 +166,7 @@ def argmin(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tens
 def _position(input: Tensor, dim: int | None, keepdim: bool, name: str) -> Tensor:
     e = tensor_operand(input, name)
     if e.dtype.category in (0, 3):
-        raise DTypeError(f"{name} not implemented for '{'Bool' if e.dtype.category == 0 else 'ComplexFloat'}'")
+        raise UnsupportedDTypeError(f"{name} not implemented for '{'Bool' if e.dtype.category == 0 else 'ComplexFloat'}'")
     axes = axes_of(dim, len(e.shape))
     not_empty(e, axes, name, dim)
     return Tensor(reduce_with(name, e, axes, keepdim))
@@ -180,7 +185,7 @@ def _max_or_min(name: str) -> None:
         if other is not None:
             return Tensor(emit2(TABLE[both], e, tensor_operand(other, name, 2, "other")))
         if e.dtype.category == 3:
-            raise DTypeError(f"{name} not implemented for '{e.dtype.name}'")
+            raise UnsupportedDTypeError(f"{name} not implemented for '{e.dtype.name}'")
         if dim is None:
             not_empty(e, axes_of(None, len(e.shape)), name, None)
             return Tensor(reduce_with(extreme, e, tuple(range(len(e.shape))), False))
@@ -292,7 +297,36 @@ def logsumexp(input: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
     e = tensor_operand(input, "logsumexp")
     if e.dtype.category < 2:
         e = cast(e, get_default_dtype())
-    return Tensor(emit1(TABLE["logsumexp"], e, (axes_of(dim, len(e.shape)), keepdim)))
+    axes = axes_of(dim, len(e.shape))
+    if e.dtype.is_complex:
+        return recorded(_complex_logsumexp, (input,), (axes, bool(keepdim)))  # type: ignore[no-any-return]
+    return Tensor(emit1(TABLE["logsumexp"], e, (axes, keepdim)))
+
+
+def _complex_logsumexp(input: Expr, axes: tuple[int, ...], keepdim: bool) -> Expr:
+    real = emit1(TABLE["real"], emit1(TABLE["detach"], input))
+    top = emit1(TABLE["amax"], real, (axes, True)) if axes else real
+    finite = emit1(TABLE["isfinite"], top)
+    top = cast(emit(TABLE["where"], (finite, top, constant(0.0, top.dtype))), input.dtype)
+    total = emit1(TABLE["sum"], emit1(TABLE["exp"], emit2(TABLE["sub"], input, top)), (axes, keepdim))
+    shift = top if keepdim else emit1(TABLE["reshape"], top, total.shape)
+    return emit2(TABLE["add"], emit1(TABLE["log"], total), shift)
+
+
+@function("sum_to_size", namespace=None, out=False)  # type: ignore[arg-type]
+def sum_to_size(self: Tensor, *size: Any) -> Tensor:
+    """Summed over dimensions so that the result has the given size, which must broadcast to this tensor's."""
+    shape = tuple(size[0]) if len(size) == 1 and hasattr(size[0], "__iter__") else tuple(size)
+    return recorded(_sum_to_size, (self,), (shape,))  # type: ignore[no-any-return]
+
+
+def _sum_to_size(input: Expr, shape: tuple[int, ...]) -> Expr:
+    extra = len(input.shape) - len(shape)
+    if extra < 0 or any(n not in (1, m) for n, m in zip(shape, input.shape[extra:], strict=True)):
+        raise ShapeMismatchError(f"size {{{list(shape)}}} is not expandable to size {{{list(input.shape)}}}.")
+    if input.shape == shape:
+        return emit1(TABLE["clone"], input)
+    return sum_to(cast(input, int64) if input.dtype.category < 2 else input, shape)
 
 
 @function("norm")
@@ -334,11 +368,17 @@ def dist(input: Tensor, other: Tensor, p: float = 2) -> Tensor:
 @function("renorm", inplace=True)
 def renorm(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
     """Each slice along ``dim`` scaled down so that its p-norm is at most ``maxnorm``."""
+    if input.ndim < 2:
+        raise ShapeMismatchError(f"renorm: input needs at least 2 dimensions, got {input.ndim} dimensions")
+    if p <= 0:
+        raise ShapeMismatchError("renorm: non-positive-norm not supported")
+    if maxnorm < 0:
+        raise ShapeMismatchError(f"renorm: expected maxnorm to be >= 0 but got {maxnorm}")
     axis = normalise_dim(dim, input.ndim)
     others = tuple(i for i in range(input.ndim) if i != axis)
-    norms = vector_norm(input, p, others, True)
-    factor = (norms > maxnorm).to(input.dtype) * (maxnorm / (norms + 1e-7) - 1) + 1
-    return input * factor  # type: ignore[no-any-return]
+    norms = vector_norm(input.float() if input.dtype.itemsize == 2 else input, p, others, True)
+    factor = (norms > maxnorm).to(norms.dtype) * (maxnorm / (norms + 1e-7) - 1) + 1
+    return input * factor.to(input.dtype)  # type: ignore[no-any-return]
 
 
 @function("median")
@@ -356,7 +396,7 @@ def nanmedian(input: Tensor, dim: int | None = None, keepdim: bool = False) -> A
 def _median(input: Tensor, dim: int | None, keepdim: bool, name: str) -> Any:
     e = tensor_operand(input, name)
     if e.dtype.category in (0, 3):
-        raise DTypeError(f"{name} not implemented for '{e.dtype.name}'")
+        raise UnsupportedDTypeError(f"{name} not implemented for '{e.dtype.name}'")
     flat = dim is None
     if flat:
         e = emit1(TABLE["reshape"], e, (input.numel(),))
@@ -370,51 +410,6 @@ def _median(input: Tensor, dim: int | None, keepdim: bool, name: str) -> Any:
         where = emit1(TABLE["median_index"], e, (axis, name == "nanmedian"))
         values, indices = picked(e, where, (axis,), keepdim)
     return values if flat else ValuesIndices[name](values, indices)
-
-
-@function("histc", out=True)
-def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Tensor:
-    """Counts of elements in equal bins between min and max (the data's extremes if both are 0)."""
-    import numpy as np
-
-    from torsh.tensor.tensor import from_array
-    if input.dtype.category < 2:
-        raise DTypeError(f'"histogram_cpu" not implemented for \'{input.dtype.name}\'')
-    if bins <= 0:
-        raise ShapeMismatchError("bins must be > 0")
-    array = input.detach()._ndarray().astype(np.float64).reshape(-1)
-    if min == max == 0 and array.size:
-        min, max = array.min(), array.max()
-    if min == max:
-        min, max = min - 1, max + 1
-    if min > max:
-        raise ShapeMismatchError("max must be larger than min")
-    counts, _ = np.histogram(array, bins=bins, range=(min, max))
-    return from_array(counts.astype(input.dtype.numpy), input.dtype)
-
-
-@function("cov", out=False)
-def cov(input: Tensor, *, correction: int = 1, fweights: Tensor | None = None, aweights: Tensor | None = None) -> Tensor:
-    """Covariance matrix of variables in rows, observations in columns."""
-    if input.ndim > 2:
-        raise ShapeMismatchError(f"cov(): expected input to have two or fewer dimensions but got an input with {input.ndim}")
-    x = input if input.ndim == 2 else input.reshape(1, -1)
-    if x.dtype.category < 2:
-        x = x.to(get_default_dtype())
-    weights = fweights if aweights is None else aweights if fweights is None else fweights * aweights
-    total: Any = x.shape[1] if weights is None else weights.sum()
-    average = x.mean(1, True) if weights is None else (x * weights).sum(1, True) / total
-    centred = x - average
-    if weights is None or aweights is None:
-        norm_factor = total - correction
-    else:
-        norm_factor = total - correction * (weights * aweights).sum() / total
-    if isinstance(norm_factor, Handle):
-        norm_factor = norm_factor.clamp(min=0)
-    else:
-        norm_factor = norm_factor if norm_factor > 0 else 0
-    product = (centred if weights is None else centred * weights) @ centred.conj().mT / norm_factor
-    return product.squeeze() if input.ndim < 2 else product  # type: ignore[no-any-return]
 
 
 __all__ = ["float32", "expr_of", "axes_of", "picked", "reduce_with", "ValuesIndices"]

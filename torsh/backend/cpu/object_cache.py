@@ -16,8 +16,7 @@ from typing import Final
 FORMAT: Final = b"torsh-object-1\n"
 DEFAULT_LIMIT: Final = 1 << 30        # bytes; TORSH_CACHE_SIZE sets another
 
-EVICT_EVERY: Final = 256              # objects stored between two looks at the size of the cache
-_stored: Final = [0]
+_totals: Final[dict[Path, int]] = {}    # bytes in a folder, as far as this process knows
 
 
 def directory() -> Path:
@@ -73,8 +72,11 @@ def store(key: str, body: bytes) -> None:
             return
     except OSError:
         return
-    _stored[0] += 1
-    if _stored[0] % EVICT_EVERY == 1:
+    # Looking at all files takes long: it is done once, and when what this process has added may exceed the limit.
+    total = _totals.get(folder)
+    total = usage()[1] if total is None else total + len(body)
+    _totals[folder] = total
+    if total > limit():
         evict()
 
 
@@ -101,10 +103,11 @@ def evict() -> None:
     total = sum(size for _, size, _ in found)
     for _, size, path in found:
         if total <= limit():
-            return
+            break
         with contextlib.suppress(OSError):
             path.unlink()
         total -= size
+    _totals[directory()] = total
 
 
 def clear() -> None:

@@ -1,0 +1,252 @@
+"""Which memory a step of a plan reads and writes, from its parameters alone: for the verifier and for explain()."""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any, Final
+
+from torsh.compiler import templates
+from torsh.compiler.kernel import Call, LoopKernel, TemplateKernel
+from torsh.compiler.plan import ArrayRef, HostStep
+from torsh.core.dtype import dtype_by_name
+from torsh.core.errors import CompileError
+from torsh.core.shape import contiguous_strides
+
+
+@dataclass(slots=True)
+class Region:
+    """A strided set of elements in memory.
+
+    slot: table word of the memory. offset: of the first element, in bytes. extents, strides: of the walk over it, strides
+    in bytes. write: is it written? all_of_it: False where only data decide which of the elements are touched. access: number
+    of the loop kernel's access, or -1.
+    """
+
+    slot: int
+    offset: int
+    itemsize: int
+    extents: tuple[int, ...]
+    strides: tuple[int, ...]
+    write: bool = False
+    all_of_it: bool = True
+    access: int = -1
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """First byte and the byte behind the last one; (offset, offset) if there are no elements."""
+        if 0 in self.extents:
+            return self.offset, self.offset
+        reaches = [(n - 1) * s for n, s in zip(self.extents, self.strides, strict=True)]
+        low = sum(r for r in reaches if r < 0)
+        return self.offset + low, self.offset + sum(r for r in reaches if r > 0) + self.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of different elements (those of overlapping windows counted once)."""
+        if 0 in self.extents:
+            return 0
+        low, high = self.bounds
+        walked = self.itemsize * prod([n for n, s in zip(self.extents, self.strides, strict=True) if s])
+        return min(walked, high - low)
+
+
+def regions(step: Call | HostStep) -> list[Region]:
+    """What a step reads and writes."""
+    if isinstance(step, HostStep):
+        arrays = [a for a in step.args if isinstance(a, ArrayRef)]
+        return [*[_array(a, False) for a in arrays], _array(step.out, True)]
+    if isinstance(step.kernel, LoopKernel):
+        return loop_regions(step)
+    return _TEMPLATES[step.kernel.name](step)
+
+
+def _array(a: ArrayRef, write: bool) -> Region:
+    size = a.dtype.itemsize
+    return Region(a.buffer.slot, a.buffer.offset, size, a.shape, tuple([s * size for s in contiguous_strides(a.shape)]), write)
+
+
+# ---- loop kernels ------------------------------------------------------------------------------------------------------
+
+@dataclass(slots=True)
+class LoopParameters:
+    """The parameters of a loop kernel's call by meaning; ``strides``: per access over all axes."""
+
+    extents: tuple[int, ...]
+    buffers: list[tuple[int, int]]
+    offsets: list[int]
+    strides: list[tuple[int, ...]]
+    indirect: list[list[tuple[int, int]]]
+    scalars: list[int]
+
+
+def loop_parameters_of(call: Call) -> LoopParameters:
+    """Parse the parameters of a loop kernel's call; raises CompileError if their number is wrong."""
+    kernel = call.kernel
+    assert isinstance(kernel, LoopKernel)
+    axes = kernel.grid + kernel.inner
+    expected = axes + 2 * len(kernel.buffers) + kernel.scalars + sum(
+        [1 + a.axes.bit_count() + 2 * a.indirect for a in kernel.accesses])
+    if len(call.params) != expected:
+        raise CompileError(f"the call has {len(call.params)} parameters where its kernel reads {expected}")
+    words = iter(call.params)
+    extents = tuple([next(words) for _ in range(axes)])
+    buffers = [(next(words), next(words)) for _ in kernel.buffers]
+    offsets, strides, indirect = [], [], []
+    for a in kernel.accesses:
+        offsets.append(next(words))
+        strides.append(tuple([next(words) if a.axes >> k & 1 else 0 for k in range(axes)]))
+        indirect.append([(next(words), next(words)) for _ in range(a.indirect)])
+    return LoopParameters(extents, buffers, offsets, strides, indirect, list(words))
+
+
+def loop_regions(call: Call) -> list[Region]:
+    """Regions of a loop kernel, one per access to memory."""
+    kernel = call.kernel
+    assert isinstance(kernel, LoopKernel)
+    p = loop_parameters_of(call)
+    stored = {v.attr for v in kernel.values if v.op == "store"}
+    result = []
+    for number, a in enumerate(kernel.accesses):
+        if a.buffer < 0:
+            continue
+        slot, offset = p.buffers[a.buffer]
+        size = kernel.buffers[a.buffer].itemsize
+        extents = (*p.extents, *[bound for _, bound in p.indirect[number]])
+        strides = [s * size for s in (*p.strides[number], *[s for s, _ in p.indirect[number]])]
+        result.append(Region(slot, offset + p.offsets[number] * size, size, extents, tuple(strides), number in stored,
+                             not a.indirect, number))
+    return result
+
+
+# ---- templates ---------------------------------------------------------------------------------------------------------
+
+def named(names: Sequence[str], params: Sequence[int]) -> dict[str, Any]:
+    """Parameters of a template by name (``name[n]``: a tuple of n words)."""
+    result: dict[str, Any] = {}
+    position = 0
+    for name in names:
+        if name.endswith("]"):
+            name, count = name[:-1].split("[")
+            result[name] = tuple(params[position:position + int(count)])
+            position += int(count)
+        else:
+            result[name] = params[position]
+            position += 1
+    if position > len(params):
+        raise CompileError(f"the call has {len(params)} parameters where its template reads {position}")
+    result["rest"] = tuple(params[position:])
+    return result
+
+
+def _region(p: dict[str, Any], name: str, size: int, walk: Sequence[tuple[int, int]], write: bool = False,
+            all_of_it: bool = True) -> Region:
+    """walk: (extent, stride in elements) pairs."""
+    return Region(p[f"{name}_slot"], p[f"{name}_offset"], size, tuple([n for n, _ in walk]),
+                  tuple([s * size for _, s in walk]), write, all_of_it)
+
+
+def _options(call: Call) -> tuple[Any, ...]:
+    assert isinstance(call.kernel, TemplateKernel)
+    return call.kernel.options
+
+
+def _matmul(call: Call) -> list[Region]:
+    p = named(templates.MATMUL_PARAMETERS, call.params)
+    size = dtype_by_name(_options(call)[0]).itemsize
+    batch = p["batch"]
+
+    def operand(name: str, rows: int, columns: int, write: bool = False) -> Region:
+        walk = [*zip(batch, p[f"{name}_batch"], strict=True), (rows, p[f"{name}_row"]), (columns, p[f"{name}_column"])]
+        return _region(p, name, size, walk, write)
+    result = [operand("a", p["m"], p["k"]), operand("b", p["k"], p["n"]), operand("c", p["m"], p["n"], True)]
+    if p["accumulate"]:
+        result.append(operand("c", p["m"], p["n"]))
+    if p["has_bias"]:
+        result.append(_region(p, "bias", size, [(p["m"], p["bias_row_stride"]), (p["n"], p["bias_stride"])]))
+    return result
+
+
+def _scan(call: Call) -> list[Region]:
+    p = named(templates.SCAN_PARAMETERS, call.params)
+    size = dtype_by_name(_options(call)[0]).itemsize
+    extents = (p["outer"], p["length"], p["inner"])
+    source = zip(extents, (p["src_outer"], p["src_length"], p["src_inner"]), strict=True)
+    return [_region(p, "src", size, list(source)),
+            _region(p, "out", size, list(zip(extents, contiguous_strides(extents), strict=True)), True)]
+
+
+def _both(p: dict[str, Any], size: int, walk: Sequence[tuple[int, int]]) -> list[Region]:
+    """What is written where data say: read and written."""
+    return [_region(p, "out", size, walk), _region(p, "out", size, walk, True, False)]
+
+
+def _scatter(call: Call) -> list[Region]:
+    p = named(templates.SCATTER_PARAMETERS, call.params)
+    size = dtype_by_name(_options(call)[0]).itemsize
+
+    def walk(name: str) -> list[tuple[int, int]]:
+        return list(zip(p["extents"], p[name], strict=True))
+    return [_region(p, "index", 8, walk("index_strides")), _region(p, "src", size, walk("src_strides")),
+            *_both(p, size, [*walk("out_strides"), (p["size"], p["index_step"])])]
+
+
+def _index_put(call: Call) -> list[Region]:
+    dtype, _, count = _options(call)
+    size = dtype_by_name(dtype).itemsize
+    p = named(templates.INDEX_PUT_PARAMETERS, call.params)
+    rest = p["rest"]
+    indices = []
+    for _ in range(count):
+        index = named(templates.INDEX_PUT_PER_INDEX, rest)
+        indices.append(index)
+        rest = index["rest"]
+    positions = p["index_extents"]
+    result = [Region(i["slot"], i["offset"], 8, positions, tuple([8 * s for s in i["strides"]])) for i in indices]
+    source = [*zip(positions, p["src_index_strides"], strict=True), *zip(p["rest_extents"], p["src_rest_strides"], strict=True)]
+    out = [*[(i["size"], i["out_stride"]) for i in indices], *zip(p["rest_extents"], p["out_rest_strides"], strict=True)]
+    return [*result, _region(p, "src", size, source), *_both(p, size, out)]
+
+
+def _fill(call: Call) -> list[Region]:
+    p = named(templates.FILL_PARAMETERS, call.params)
+    return [_region(p, "out", _options(call)[0], [(p["count"], 1)], True)]
+
+
+def _copy(call: Call) -> list[Region]:
+    p = named(templates.COPY_PARAMETERS, call.params)           # count: bytes
+    return [_region(p, "src", 1, [(p["count"], 1)]), _region(p, "out", 1, [(p["count"], 1)], True)]
+
+
+def _transpose(call: Call) -> list[Region]:
+    p = named(templates.TRANSPOSE_PARAMETERS, call.params)
+    size = _options(call)[0]
+    return [_region(p, "src", size, list(zip(p["extents"], p["src_strides"], strict=True))),
+            _region(p, "out", size, list(zip(p["extents"], p["out_strides"], strict=True)), True)]
+
+
+_TEMPLATES: Final[dict[str, Callable[[Call], list[Region]]]] = {
+    "matmul": _matmul, "scan": _scan, "scatter": _scatter, "index_put": _index_put, "fill": _fill, "copy": _copy,
+    "transpose_copy": _transpose}
+
+
+def flops(step: Call | HostStep) -> int:
+    """Rough number of arithmetic operations of a step."""
+    if isinstance(step, HostStep):
+        return prod(step.out.shape)
+    if isinstance(step.kernel, LoopKernel):
+        return sum(_stage_flops(step, step.kernel))
+    if step.kernel.name == "matmul":
+        p = named(templates.MATMUL_PARAMETERS, step.params)
+        return 2 * prod(p["batch"]) * p["m"] * p["n"] * p["k"]
+    return 0
+
+
+_FREE: Final = frozenset(("load", "store", "index_load", "constant", "scalar", "iota", "cast"))
+
+
+def _stage_flops(call: Call, kernel: LoopKernel) -> Iterator[int]:
+    extents = call.params[:kernel.grid + kernel.inner]
+    for stage in kernel.stages:
+        points = prod(extents if stage.loop else extents[:kernel.grid])
+        yield points * sum([kernel.values[p].op not in _FREE for p in stage.body])
