@@ -144,10 +144,29 @@ def synchronise_handle(t: Any) -> Expr:
 def enter(t: Any, window: Window) -> Expr:
     """Make a materialised handle a leaf of the window."""
     known = t._expr
-    e = leaf(len(window.leaves), known.shape, known.dtype, t._leaf_grad or t._history is not None)
+    needs_grad = t._leaf_grad or t._history is not None
+    if window.renewed:                      # it may have entered under an earlier token
+        position = position_of(t._storage, window)
+        if position >= 0:
+            return leaf(position, known.shape, known.dtype, needs_grad)
+    e = leaf(len(window.leaves), known.shape, known.dtype, needs_grad)
     window.leaves.append(t)
     window.storages.append(t._storage)
     return e
+
+
+def position_of(storage: Storage | None, window: Window) -> int:
+    """The leaf position of a storage in the window, or -1."""
+    for position, other in enumerate(window.storages):
+        if other is storage:
+            return position
+    return -1
+
+
+def renew(window: Window) -> None:
+    """Something that has views was written: expressions of views and leaves are looked up again."""
+    window.token = token_of(window)
+    window.renewed = True
 
 
 def derive(t: Any, root_expr: Expr, window: Window) -> Expr:
@@ -265,7 +284,10 @@ def write_root(t: Any, e: Expr, window: Window) -> None:
     elif not recording.grad_enabled and requires_grad(t):
         e = keep_history(expr_of(t), e)     # the graph behind the handle stays; only its value changes
     if t._storage is not None:
-        position = old.attr if old.op is LEAF_OP and t._token is window.token else -1
+        if t._token is window.token:
+            position: Any = old.attr if old.op is LEAF_OP else -1
+        else:
+            position = position_of(t._storage, window) if window.renewed else -1
         t._home = (t._storage, position)
         t._storage = None
         window.pending.append(t)
@@ -273,7 +295,7 @@ def write_root(t: Any, e: Expr, window: Window) -> None:
     t._expr = e
     if t._version:
         t._version += 1
-        window.token = token_of(window)        # views must be derived again
+        renew(window)
     t._token = window.token
 
 

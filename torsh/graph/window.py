@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from torsh.backend.base import Backend, Executable, Storage
 from torsh.core.errors import CompileError, IndexOutOfRangeError
-from torsh.graph.handle import expr_of, materialised, requires_grad, run_behind, token_of, write
+from torsh.graph.handle import expr_of, materialised, position_of, renew, requires_grad, run_behind, token_of, write
 from torsh.ops.expr import (
     CACHES,
     DEBUG,
@@ -62,7 +62,7 @@ class Window:
     """One thread's recording between two runs."""
 
     __slots__ = ("token", "pending", "leaves", "storages", "scalars", "variables", "consumed", "cuts", "functions",
-                 "lock", "closed", "serial")
+                 "lock", "closed", "serial", "renewed")
     tensor_class: Any = None
 
     def __init__(self, lock: Any = None) -> None:
@@ -77,6 +77,7 @@ class Window:
         self.functions: list[Any] = []        # calls of custom autograd functions
         self.lock = threading.RLock() if lock is None else lock
         self.closed = False
+        self.renewed = False                  # has something that has views been written?
         self.serial = next(_serials)
 
     def replace(self) -> Window:
@@ -348,7 +349,11 @@ def rebind(tensors: Sequence[Any], exprs: Sequence[Expr]) -> None:
             storage = t._storage
             if storage is not None:
                 old = t._expr
-                t._home = (storage, old.attr if t._token is token and old.op is LEAF_OP else -1)
+                if t._token is token:
+                    position: Any = old.attr if old.op is LEAF_OP else -1
+                else:
+                    position = position_of(storage, window) if window.renewed else -1
+                t._home = (storage, position)
                 t._storage = None
                 pending.append(t)
             t._history = None
@@ -358,7 +363,7 @@ def rebind(tensors: Sequence[Any], exprs: Sequence[Expr]) -> None:
                 t._version += 1
                 versioned = True
     if versioned:
-        window.token = token_of(window)            # views must be derived again
+        renew(window)
     token = window.token
     for t in done:
         t._token = token

@@ -13,7 +13,7 @@ from typing import Any
 
 from torsh.backend.base import Executable
 from torsh.core.errors import InvalidArgumentError
-from torsh.graph.handle import token_of
+from torsh.graph.handle import renew
 from torsh.graph.window import backend
 from torsh.ops.expr import Expr, leaf, no_grad_recording, recording, scalar
 
@@ -58,7 +58,7 @@ class DirectUpdate:
             for t in targets:
                 if t._version:
                     t._version += 1
-            recording.window.token = token_of(recording.window)     # views must be derived again
+            renew(recording.window)
         return True
 
     def bind(self, key: Any, build: Build, targets: Sequence[Any], grads: Sequence[Any], numbers: int,
