@@ -63,6 +63,7 @@ from torsh.core.formats import (
 from torsh.core.size import Size
 from torsh.graph.capture import compile_step as compile
 from torsh.graph.runtime import (
+    explain,
     get_num_interop_threads,
     get_num_threads,
     set_num_interop_threads,

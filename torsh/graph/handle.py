@@ -252,6 +252,32 @@ def make_view(t: Any, op: Op, attr: Any, cls: Any = None) -> Any:
     return v
 
 
+def make_views(t: Any, chain: Chain) -> Any:
+    """A view through several view ops, one after the other."""
+    window = recording.window
+    e = t._expr if t._token is window.token else synchronise_handle(t)
+    if len(chain) == 1 or e.requires_grad or t._leaf_grad:
+        for op, attr in chain:
+            t = make_view(t, op, attr)
+        return t
+    root = t._root
+    v = _new(recording.window.tensor_class)
+    v._expr = apply_chain(e, chain)
+    if root is None:
+        root = t
+        if t._version == 0:
+            t._version = 1
+        v._chain = chain
+    else:
+        v._chain = (*t._chain, *chain)
+    v._token = recording.window.token
+    v._root = root
+    v._version = root._version
+    v._storage = v._home = v._grad = v._history = v._extra = None
+    v._leaf_grad = False
+    return v
+
+
 _detach: list[Op] = []
 
 
@@ -310,9 +336,22 @@ def keep_history(old: Expr, new: Expr) -> Expr:
         recording.memo, recording.grad_enabled = saved
 
 
+def write_region(t: Any, e: Expr, names: tuple[tuple[str, Any], ...]) -> None:
+    """In-place assignment to a region of a handle that owns its storage: the region that view ops lead to."""
+    window = recording.window
+    if window.closed:
+        window = window.replace()
+    base = t._expr if t._token is window.token else synchronise_handle(t)
+    write_root(t, emit2(_view_write(), base, e, names), recording.window)
+
+
+def _view_write() -> Op:
+    from torsh.ops.expr import TABLE
+    return TABLE["view_write"]
+
+
 def write_through(t: Any, e: Expr, root: Any, window: Window) -> None:
     """:func:`write` for a view: replace its region of the root."""
-    from torsh.ops.expr import TABLE
     chain = t._chain
     detach = DETACH()
     detached = any(op is detach for op, _ in chain) or t._leaf_grad
@@ -323,7 +362,7 @@ def write_through(t: Any, e: Expr, root: Any, window: Window) -> None:
         e_written = emit1(detach, e)
     else:
         e_written = e
-    new = emit2(TABLE["view_write"], base, e_written, names) if names else e_written
+    new = emit2(_view_write(), base, e_written, names) if names else e_written
     if detached and root_expr.requires_grad and not root._leaf_grad:
         new = keep_history(root_expr, new)
     write_root(root, new, recording.window)

@@ -9,50 +9,29 @@ from typing import Any, Final
 
 from torsh.functional.common import T
 from torsh.nn import functional as F
+from torsh.ops.expr import Expr
+from torsh.ops.recurrence import gru_step_expr, lstm_step_expr, relu_step_expr, tanh_step_expr
+from torsh.tensor.function import recorded_all
 
 State = tuple[Any, ...]                   # (h,) or, for LSTM, (h, c)
 Weights = Sequence[Any]                   # w_ih, w_hh, b_ih, b_hh (None without bias), w_hr (None without projection)
 
 
-def tanh_step(projected: Any, state: State, weights: Weights) -> State:
-    """One step of a plain recurrence with tanh; ``projected``: the input's part."""
-    return (F.tanh(projected + F.linear(state[0], weights[1], weights[3])),)
+STEPS: Final[dict[str, Callable[..., tuple[Expr, ...]]]] = {
+    "RNN_TANH": tanh_step_expr, "RNN_RELU": relu_step_expr, "LSTM": lstm_step_expr, "GRU": gru_step_expr}
 
 
-def relu_step(projected: Any, state: State, weights: Weights) -> State:
-    """One step of a plain recurrence with relu."""
-    return (F.relu(projected + F.linear(state[0], weights[1], weights[3])),)
-
-
-def lstm_step(projected: Any, state: State, weights: Weights) -> State:
-    """One step of a long short-term memory (Hochreiter and Schmidhuber, 1997), with an optional projection of h."""
-    gates = projected + F.linear(state[0], weights[1], weights[3])
-    entry, forget, cell, out = gates.chunk(4, -1)
-    c = F.sigmoid(forget) * state[1] + F.sigmoid(entry) * F.tanh(cell)
-    h = F.sigmoid(out) * F.tanh(c)
-    return (h if weights[4] is None else F.linear(h, weights[4])), c
-
-
-def gru_step(projected: Any, state: State, weights: Weights) -> State:
-    """One step of a gated recurrent unit (Cho et al., 2014)."""
-    h = state[0]
-    x_reset, x_update, x_new = projected.chunk(3, -1)
-    h_reset, h_update, h_new = F.linear(h, weights[1], weights[3]).chunk(3, -1)
-    new = F.tanh(x_new + F.sigmoid(x_reset + h_reset) * h_new)
-    return (new + F.sigmoid(x_update + h_update) * (h - new),)
-
-
-STEPS: Final[dict[str, Callable[[Any, State, Weights], State]]] = {
-    "RNN_TANH": tanh_step, "RNN_RELU": relu_step, "LSTM": lstm_step, "GRU": gru_step}
+def run_step(mode: str, projected: Any, state: State, weights: Weights) -> State:
+    """One step; ``projected``: the input's part."""
+    return recorded_all(STEPS[mode], (projected, *state, weights[1], weights[3], weights[4]))
 
 
 def run_steps(mode: str, x: Any, state: State, weights: Weights, reverse: bool) -> tuple[Any, State]:
     """A layer in one direction over padded input (T, B, input): the outputs (T, B, output) and the last state."""
-    step = STEPS[mode]
     projected = F.linear(x, weights[0], weights[2]).unbind(0)
     outputs: list[Any] = [None] * len(projected)
     for t in range(len(projected) - 1, -1, -1) if reverse else range(len(projected)):
-        state = step(projected[t], state, weights)
+        state = run_step(mode, projected[t], state, weights)
         outputs[t] = state[0]
     return T["stack"](outputs, 0), state
 
@@ -61,11 +40,11 @@ def run_packed(mode: str, x: Any, batch_sizes: Sequence[int], state: State, weig
     """A layer in one direction over packed input (sum of batch_sizes, input)."""
     parts = F.linear(x, weights[0], weights[2]).split(list(batch_sizes))
     run = _packed_backwards if reverse else _packed_forwards
-    outputs, last = run(STEPS[mode], parts, batch_sizes, state, weights)
+    outputs, last = run(mode, parts, batch_sizes, state, weights)
     return T["cat"](outputs, 0), last
 
 
-def _packed_forwards(step: Any, parts: Any, batch_sizes: Sequence[int], state: State, weights: Weights) -> tuple[list[Any], State]:
+def _packed_forwards(mode: str, parts: Any, batch_sizes: Sequence[int], state: State, weights: Weights) -> tuple[list[Any], State]:
     """Sequences end on the way: the states of the shortest ones are put aside."""
     outputs: list[Any] = []
     ended: list[State] = []
@@ -73,7 +52,7 @@ def _packed_forwards(step: Any, parts: Any, batch_sizes: Sequence[int], state: S
         if size < state[0].shape[0]:
             ended.append(tuple(s[size:] for s in state))
             state = tuple(s[:size] for s in state)
-        state = step(part, state, weights)
+        state = run_step(mode, part, state, weights)
         outputs.append(state[0])
     if not ended:
         return outputs, state
@@ -81,7 +60,7 @@ def _packed_forwards(step: Any, parts: Any, batch_sizes: Sequence[int], state: S
     return outputs, tuple(T["cat"]([e[i] for e in reversed(ended)], 0) for i in range(len(state)))
 
 
-def _packed_backwards(step: Any, parts: Any, batch_sizes: Sequence[int], first: State, weights: Weights) -> tuple[list[Any], State]:
+def _packed_backwards(mode: str, parts: Any, batch_sizes: Sequence[int], first: State, weights: Weights) -> tuple[list[Any], State]:
     """Sequences begin on the way: each starts with its own first state."""
     outputs: list[Any] = []
     state = tuple(s[:batch_sizes[-1]] for s in first)
@@ -89,7 +68,7 @@ def _packed_backwards(step: Any, parts: Any, batch_sizes: Sequence[int], first: 
         known = state[0].shape[0]
         if size > known:
             state = tuple(T["cat"]([s, f[known:size]], 0) for s, f in zip(state, first, strict=True))
-        state = step(part, state, weights)
+        state = run_step(mode, part, state, weights)
         outputs.append(state[0])
     return outputs[::-1], state
 

@@ -77,6 +77,13 @@ def recorded(build: Callable[..., Expr], operands: tuple[Any, ...], options: tup
     return tensor_of(recorded_expr(build, operands, options))
 
 
+def recorded_all(build: Callable[..., tuple[Expr, ...]], operands: tuple[Any, ...], options: tuple[Any, ...] = ()) -> tuple[
+        Any, ...]:
+    """:func:`recorded` for several results."""
+    found: Any = recorded_expr(build, operands, options)  # type: ignore[arg-type]
+    return tuple([tensor_of(e) for e in found])
+
+
 def recorded_expr(build: Callable[..., Expr], operands: tuple[Any, ...], options: tuple[Any, ...] = ()) -> Expr:
     """``build(*expressions of the operands, *options)``: one look-up where the same has been recorded before.
 

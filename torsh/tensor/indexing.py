@@ -1,15 +1,15 @@
 """Indexing: ``x[...]``, ``x[...] = v``, and the functions that gather and scatter."""
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from torsh.core.dtype import bool_, int64, uint8
 from torsh.core.errors import ArgumentTypeError, DTypeError, IndexOutOfRangeError, InvalidArgumentError, ShapeMismatchError
 from torsh.core.shape import broadcast_shapes, normalise_dim
-from torsh.graph.handle import Handle, expr_of, make_view, write
-from torsh.ops.expr import TABLE, Expr, constant, emit, emit1, emit2
+from torsh.graph.handle import Handle, expr_of, make_view, make_views, write, write_region
+from torsh.ops.expr import TABLE, Expr, Op, constant, emit, emit1, emit2
 from torsh.ops.indexing import scatter_reduce_expr
 from torsh.tensor.creation import as_tensor, from_array
 from torsh.tensor.function import METHODS, check_writable, function, operand, tensor_operand
@@ -35,10 +35,61 @@ def getitem(self: Tensor, index: Any) -> Any:
         if not -n <= index < n:
             raise IndexOutOfRangeError(f"index {index} is out of bounds for dimension 0 with size {n}")
         return make_view(self, TABLE["select"], (0, index % n))
+    key = index_key(index)
+    known = _REGIONS.get((self._expr.shape, key)) if key is not None else None
+    if known is not None:
+        return make_views(self, known.chain)
     base, advanced = basic_part(self, index)
     if not advanced:
-        return base if base is not self else make_view(self, TABLE["reshape"], self._expr.shape)
+        result = base if base is not self else make_view(self, TABLE["reshape"], self._expr.shape)
+        remember(self, key, result)
+        return result
     return gather_advanced(base, advanced)
+
+
+class Region(NamedTuple):
+    """What a basic index selects: views one after the other, as names for ``view_write``, and the resulting shape."""
+
+    chain: tuple[tuple[Op, Any], ...]
+    names: tuple[tuple[str, Any], ...]
+    shape: tuple[int, ...]
+
+
+_REGIONS: Final[dict[Any, Region]] = {}
+_MOST_REGIONS: Final = 8192
+_SIMPLE: Final = frozenset((int, type(None), type(Ellipsis)))
+
+
+def index_key(index: Any) -> Any:
+    """A hashable form of an index of numbers, slices, None and Ellipsis; None for others."""
+    kind = type(index)
+    if kind is int:
+        return index
+    if kind is slice:
+        bounds = (index.start, index.stop, index.step)
+        return ("slice", *bounds) if all([type(b) in _SIMPLE for b in bounds]) else None
+    if kind is not tuple:
+        return None
+    parts = [("slice", i.start, i.stop, i.step) if type(i) is slice else i for i in index]
+    for part in parts:
+        if type(part) is tuple:
+            if not all([type(b) in _SIMPLE for b in part[1:]]):
+                return None
+        elif type(part) not in _SIMPLE:
+            return None
+    return tuple(parts)
+
+
+def remember(self: Tensor, key: Any, view: Any) -> None:
+    """Keep the views that an index of this shape stands for."""
+    if key is None:
+        return
+    chain = view._chain[len(self._chain) if self._root is not None else 0:]
+    if any(op.name == "detach" for op, _ in chain):
+        return
+    if len(_REGIONS) >= _MOST_REGIONS:
+        _REGIONS.clear()
+    _REGIONS[self._expr.shape, key] = Region(chain, tuple([(op.name, attr) for op, attr in chain]), view._expr.shape)
 
 
 def normalised(self: Tensor, index: Any) -> list[Any]:
@@ -104,8 +155,6 @@ def basic_part(self: Tensor, index: Any) -> tuple[Tensor, dict[int, Tensor]]:
         elif isinstance(item, Handle):
             if item.dtype in (bool_, uint8):  # type: ignore[attr-defined]
                 dim = add_mask(view, item, dim, advanced)
-            elif not item._expr.shape and False:
-                dim += 1
             else:
                 advanced[dim] = item
                 dim += 1
@@ -180,17 +229,29 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
         v = emit1(TABLE["cast"], operand(value, "__setitem__"), self.dtype.name)
         write(self, emit(TABLE["where"], (expr_of(index), v, expr_of(self))))
         return
+    key = index_key(index)
+    region = _REGIONS.get((self._expr.shape, key)) if key is not None and self._root is None else None
+    if region is not None:
+        write_region(self, fitted(cast_operand(self, value), region.shape), region.names)
+        return
     view, advanced = basic_part(self, index)
-    v = operand(as_tensor(value) if isinstance(value, (list, np.ndarray)) else value, "__setitem__")
-    if v.dtype is not self.dtype:
-        v = emit1(TABLE["cast"], v, self.dtype.name)
+    if not advanced and view is not self:
+        remember(self, key, view)
+    v = cast_operand(self, value)
     if not advanced:
         write(view, fitted(v, view._expr.shape))
         return
     dims, indices = index_exprs(advanced)
-    region = emit(TABLE["index"], (expr_of(view), *indices), dims)
-    e = emit(TABLE["index_put"], (expr_of(view), fitted(v, region.shape), *indices), (dims, False))
+    selected = emit(TABLE["index"], (expr_of(view), *indices), dims)
+    e = emit(TABLE["index_put"], (expr_of(view), fitted(v, selected.shape), *indices), (dims, False))
     write(view, e)
+
+
+def cast_operand(self: Tensor, value: Any) -> Expr:
+    """A value to be written, in the tensor's dtype."""
+    v = operand(as_tensor(value) if isinstance(value, (list, np.ndarray)) else value, "__setitem__")
+    dtype = self._expr.dtype
+    return v if v.dtype is dtype else emit1(TABLE["cast"], v, dtype.name)
 
 
 def fitted(v: Expr, shape: tuple[int, ...]) -> Expr:

@@ -9,7 +9,7 @@ from torsh.nn import functional as F
 from torsh.nn import init
 from torsh.nn.modules.module import Module
 from torsh.nn.parameter import Parameter
-from torsh.nn.recurrence import STEPS, State
+from torsh.nn.recurrence import State, run_step
 from torsh.tensor.creation import empty
 
 
@@ -59,7 +59,7 @@ class RNNCellBase(Module):
         full = [x.new_zeros(x.shape[0], self.hidden_size) if s is None else s if batched else s.unsqueeze(0) for s in states]
         self._check(x, full)
         weights = (self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh, None)
-        result = STEPS[mode](F.linear(x, weights[0], weights[2]), tuple(full), weights)
+        result = run_step(mode, F.linear(x, weights[0], weights[2]), tuple(full), weights)
         return result if batched else tuple(s.squeeze(0) for s in result)
 
     def _check(self, x: Any, states: list[Any]) -> None:
