@@ -119,6 +119,10 @@ def _elementwise(e: Expr, args: tuple[Expr, ...]) -> Expr:
         for a, b in (args, args[::-1]):
             if number_of(b) == 1 and a.dtype is e.dtype:
                 return expand(a, e.shape)
+    elif name == "add":
+        joined = _joined_parts(*args)
+        if joined is not None:
+            return joined
     elif name == "div" and number_of(args[1]) == 1 or name == "sub" and _is_plain_zero(args[1]):
         if args[0].dtype is e.dtype:
             return expand(args[0], e.shape)
@@ -130,6 +134,57 @@ def _elementwise(e: Expr, args: tuple[Expr, ...]) -> Expr:
             return expand(args[1], e.shape)
     short = tuple([_scalar_source(a) for a in args])
     return emit(e.op, short, e.attr) if _shape_of(short) == e.shape else emit(e.op, args, e.attr)
+
+
+Box = tuple[tuple[int, int], ...]
+
+
+def _parts(e: Expr) -> tuple[Expr, list[Expr], list[Box]] | None:
+    """(zeros, writes, regions) of zeros into which disjoint boxes were written, innermost first; None for anything else."""
+    writes: list[Expr] = []
+    boxes: list[Box] = []
+    while e.op.name == "view_write":
+        region = _box(e.attr, e.shape)
+        if region is None:
+            return None
+        writes.append(e)
+        boxes.append(region)
+        e = e.args[0]
+    if not writes or not (_is_plain_zero(e) or e.op.name == "empty"):
+        return None
+    return e, writes[::-1], boxes
+
+
+def _box(chain: Any, shape: tuple[int, ...]) -> Box | None:
+    """The region that one slice of step 1 or one select leads to: (start, stop) per dimension."""
+    if len(chain) != 1:
+        return None
+    (name, attr), = chain
+    if name == "select":
+        return tuple([(attr[1], attr[1] + 1) if d == attr[0] else (0, n) for d, n in enumerate(shape)])
+    if name == "slice" and all(step == 1 for _, _, step in attr):
+        return tuple([(start, start + length) for start, length, _ in attr])
+    return None
+
+
+def _apart(a: Box, b: Box) -> bool:
+    return any(stop <= first or last <= start for (start, stop), (first, last) in zip(a, b, strict=True))
+
+
+def _joined_parts(a: Expr, b: Expr) -> Expr | None:
+    """The sum of zeros with parts written to different places (gradients of split, chunk, unbind): one buffer, no sum."""
+    left, right = _parts(a), _parts(b)
+    if left is None or right is None or a.shape != b.shape or a.dtype is not b.dtype:
+        return None
+    if not all(_apart(x, y) for x in left[2] for y in right[2]):
+        return None
+    result = left[0]
+    covered = sum(prod([stop - start for start, stop in box]) for box in (*left[2], *right[2]))
+    if covered == prod(a.shape):            # nothing of the zeros is left
+        result = emit(TABLE["empty"], (), (a.shape, a.dtype.name))
+    for write in (*left[1], *right[1]):
+        result = emit(write.op, (result, write.args[1]), write.attr)
+    return result
 
 
 def _is_plain_zero(e: Expr) -> bool:

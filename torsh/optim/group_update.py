@@ -94,9 +94,12 @@ def expressions(handles: Sequence[Any], window: Any) -> list[Expr]:
             continue
         known = t._expr
         position, requires_grad = len(leaves), t._leaf_grad or t._history is not None
-        e = found((LEAF_OP, position, known.shape, known.dtype, requires_grad))
-        if e is None:
-            e = leaf(position, known.shape, known.dtype, requires_grad)
+        if known.attr == position and known.requires_grad is requires_grad and known.op is LEAF_OP:
+            e: Any = known
+        else:
+            e = found((LEAF_OP, position, known.shape, known.dtype, requires_grad))
+            if e is None:
+                e = leaf(position, known.shape, known.dtype, requires_grad)
         leaves.append(t)
         storages.append(storage)
         t._expr = e
