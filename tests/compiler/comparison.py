@@ -1,7 +1,6 @@
 """Running programs on the compiled CPU backend, in guarded memory, and comparing them with the NumPy reference."""
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -121,8 +120,3 @@ def close(got: Any, expected: Any, tolerance: float) -> str:
     where = np.argwhere(~fine)
     first = tuple(int(i) for i in where[0])
     return f"{len(where)} of {fine.size} elements differ by more than {tolerance:g}; at {first}: {a[first]} instead of {b[first]}"
-
-
-def read_bytes(address: int, count: int) -> bytes:
-    """Memory as bytes."""
-    return ctypes.string_at(address, count)

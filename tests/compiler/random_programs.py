@@ -14,7 +14,7 @@ import numpy as np
 
 from torsh.core.dtype import DType, bfloat16, bool_, float16, float32, float64, int8, int16, int32, int64, uint8
 from torsh.core.shape import broadcast_shapes
-from torsh.ops.common import cast, constant, expand, iota, permute, reduce, reshape
+from torsh.ops.common import cast, constant, expand, iota, permute, reduce
 from torsh.ops.expr import TABLE, Expr, emit, leaf, scalar
 from torsh.ops.indexing import region_shape
 from torsh.ops.shape import apply_chain, chain_geometry
@@ -223,11 +223,6 @@ def broadcasts(a: tuple[int, ...], b: tuple[int, ...], most: int) -> bool:
     return prod(broadcast_shapes(a, b)) <= most
 
 
-def spread_error(*operands: Known) -> float:
-    """Sum of the operands' errors."""
-    return sum(v.error for v in operands)
-
-
 # ---- elementwise -------------------------------------------------------------------------------------------------------
 
 def arithmetic(g: Generator) -> None:
@@ -240,10 +235,17 @@ def arithmetic(g: Generator) -> None:
     e = emit(TABLE[name], (a.e, b.e))
     rough = sum(EPS[e.dtype.name] * v.bound for v in (a, b) if e.dtype.category == 2 and v.bound > EXACT_TO[e.dtype.name])
     if name == "mul":
+        if uncertain_sign(a, b):
+            return
         error = a.error * b.bound + b.error * a.bound + a.error * b.error + rough * max(a.bound, b.bound)
         g.add(e, a.bound * b.bound, error, a.whole and b.whole, a.special or b.special)
     else:
         g.add(e, a.bound + b.bound, a.error + b.error + rough, a.whole and b.whole, a.special or b.special)
+
+
+def uncertain_sign(a: Known, b: Known) -> bool:
+    """Could an infinity meet a factor that rounding decides the sign of?"""
+    return (a.special and not b.exact) or (b.special and not a.exact)
 
 
 def rounding_of(e: Expr, *operands: Known) -> float:
@@ -569,6 +571,8 @@ def matmul(g: Generator) -> None:
     batch_shape = broadcast_shapes(a.shape[:-2], b.shape[:-2])
     if prod(batch_shape) * a.shape[-2] * b.shape[-1] > g.most or prod(batch_shape) * a.shape[-2] * b.shape[-1] * k > 4_000_000:
         return
+    if uncertain_sign(a, b):
+        return
     e = emit(TABLE["matmul"], (a.e, b.e))
     total = k * a.bound * b.bound
     rough = k * (a.error * b.bound + b.error * a.bound)
@@ -729,8 +733,3 @@ def random_program(choices: Choices) -> Program:
     g = Generator(choices, special=choices.integer(0, 5) == 0, halves=choices.integer(0, 2) == 0,
                   large=choices.integer(0, 9) == 0)
     return g.program(choices.integer(2, 25))
-
-
-def reshaped(e: Expr, shape: tuple[int, ...]) -> Expr:
-    """The elements in another shape."""
-    return reshape(e, shape)

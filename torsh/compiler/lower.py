@@ -11,9 +11,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from torsh.core.dtype import DType, bool_, int64
+from torsh.core.dtype import DType, bool_, float32, int64
 from torsh.core.shape import broadcast_shapes
 from torsh.ops.common import cast, expand, full, permute, reshape
+from torsh.ops.define import is_half
 from torsh.ops.elementwise import lowered as explicit
 from torsh.ops.expr import (
     CACHES,
@@ -310,11 +311,15 @@ def _reduction(e: Expr, args: tuple[Expr, ...]) -> Expr:
         spread = uniform(a)
         if spread is not None and name == "sum" and e.dtype.category != 3:
             count = prod([a.shape[x] for x in axes])
-            product = emit(TABLE["mul"], (spread, constant(float(count) if e.dtype.category == 2 else count, e.dtype)))
-            return expand(lower_again(product), e.shape)
+            work = float32 if is_half(e.dtype) else e.dtype
+            product = emit(TABLE["mul"], (cast(spread, work), constant(float(count) if work.category == 2 else count, work)))
+            return expand(lower_again(cast(product, e.dtype)), e.shape)
     split = None if name.startswith("arg") else _two_steps(a, axes)
     if split is not None:
         shape, first, second = split
+        if is_half(e.dtype):                # partial results are not rounded
+            whole = reshape(emit1(e.op, emit1(e.op, reshape(cast(a, float32), shape), (first, False)), (second, False)), e.shape)
+            return cast(whole, e.dtype)
         partial = emit1(e.op, reshape(a, shape), (first, False))
         return reshape(emit1(e.op, partial, (second, False)), e.shape)
     return reshape(emit1(e.op, a, (axes, False)), e.shape)

@@ -404,6 +404,8 @@ def _pad_infer(attr: Padding, a: Expr, value: Expr) -> tuple[Shape, DType]:
     if any(n < 0 for n in shape):
         raise ShapeMismatchError(f"constant_pad: the padding {list(attr)} is impossible for a tensor of shape "
                                  f"{list(a.shape)}: it would leave {list(shape)}")
+    if any(length < 0 for _, length, _ in _kept(attr, a.shape)):
+        raise ShapeMismatchError("narrow(): length must be non-negative.")
     if value.shape:
         raise ShapeMismatchError("constant_pad: the value must be a number")
     if value.dtype.category > max(a.dtype.category, 2):
