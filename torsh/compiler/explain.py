@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from torsh.compiler.footprint import LoopParameters, flops, loop_parameters_of, regions
+from torsh.compiler.footprint import LoopParameters, bytes_moved, flops, loop_parameters_of, regions
 from torsh.compiler.kernel import Call, LoopKernel, Value
 from torsh.compiler.plan import HostStep, Plan
 from torsh.compiler.templates import MATMUL_PARAMETERS
@@ -86,9 +86,7 @@ def summary(plan: Plan) -> ProgramSummary:
 
 
 def _kernel(plan: Plan, step: Call | HostStep) -> KernelSummary:
-    touched = regions(step)
-    read = sum(r.nbytes for r in touched if not r.write)
-    written = sum(r.nbytes for r in touched if r.write)
+    read, written = bytes_moved(step)
     if isinstance(step, HostStep):
         return KernelSummary(step.op.name, "host", read, written, flops(step), _host_text(plan, step))
     kind = "loop" if isinstance(step.kernel, LoopKernel) else "template"

@@ -61,6 +61,26 @@ def regions(step: Call | HostStep) -> list[Region]:
     return _TEMPLATES[step.kernel.name](step)
 
 
+def bytes_moved(step: Call | HostStep) -> tuple[int, int]:
+    """(bytes read, bytes written), roughly: where data decide what is touched, as many elements as there are positions."""
+    read = written = 0
+    touched = regions(step)
+    scattered = {r.slot for r in touched if r.write and not r.all_of_it}
+    most = 0
+    if scattered:                       # scatter, index_put: as much as there is in the source
+        most = max([r.nbytes for r in touched if not r.write and r.slot not in scattered], default=0)
+    elif isinstance(step, Call) and isinstance(step.kernel, LoopKernel):
+        most = prod(step.params[:step.kernel.grid + step.kernel.inner]) * max([r.itemsize for r in touched], default=0)
+    for r in touched:
+        whole = r.all_of_it and r.slot not in scattered
+        count = r.nbytes if whole else min(r.nbytes, most)
+        if r.write:
+            written += count
+        else:
+            read += count
+    return read, written
+
+
 def _array(a: ArrayRef, write: bool) -> Region:
     size = a.dtype.itemsize
     return Region(a.buffer.slot, a.buffer.offset, size, a.shape, tuple([s * size for s in contiguous_strides(a.shape)]), write)

@@ -159,32 +159,20 @@ def live_handles(pending: list[Any], references: int) -> list[Any]:
     return [t for t in pending if getrefcount(t) > references and t._root is None and t._storage is None]
 
 
+_NO_HOME: Final = (None, -2)
+
+
 def run_window(window: Window) -> Program | None:
     """Compile (or look up) and run the program of a window; give the live handles their storages."""
     live = live_handles(window.pending, _references)
     if not live:
         return None
     statistics["flushes"] += 1
-    into: list[Storage | None] = []
-    pairs: list[int] = []
-    exprs = []
-    for t in live:
-        exprs.append(t._expr)
-        home = t._home
-        if home is None:
-            into.append(None)
-            pairs.append(-2)
-            continue
-        storage, position = home
-        # A storage that only this handle (and the window's list of leaves) knows may be overwritten. The references:
-        # the pair's own, the local name, the argument of getrefcount, and the list of leaves if it is a leaf.
-        if storage.shared or getrefcount(storage) <= (4 if position >= 0 else 3):
-            into.append(storage)
-            pairs.append(position)
-        else:
-            into.append(None)
-            pairs.append(-2)
-    key = (tuple(exprs), tuple(pairs), tuple(window.consumed), tuple(window.cuts))
+    exprs = tuple([t._expr for t in live])
+    homes = [_NO_HOME if t._home is None else place_of(t._home) for t in live]
+    into: list[Storage | None] = [storage for storage, _ in homes]
+    pairs = tuple([position for _, position in homes])
+    key = (exprs, pairs, tuple(window.consumed), tuple(window.cuts)) if window.consumed or window.cuts else (exprs, pairs)
     program = PROGRAMS.get(key)
     if program is None:
         program = build_program(window, live, exprs, pairs)
@@ -192,12 +180,20 @@ def run_window(window: Window) -> Program | None:
     extra = len(program.placeholders) - len(into)
     if extra:
         into.extend([None] * extra)
+    homes.clear()
     try:
         results = program.executable.run(window.storages, window.scalars, into)
     except IndexOutOfRangeError as error:
         raise rescue(error, live, into, window) from None
     assign(window, program, live, results)
     return program
+
+
+def place_of(home: tuple[Storage, int]) -> tuple[Storage | None, int]:
+    """Where a handle that was written to gets its value: its old memory (with its leaf position), if nobody else knows it."""
+    storage, position = home
+    # The references: the pair's own, the local name, the argument of getrefcount, and the list of leaves if it is a leaf.
+    return home if storage.shared or getrefcount(storage) <= (4 if position >= 0 else 3) else _NO_HOME
 
 
 def rescue(error: IndexOutOfRangeError, live: list[Any], into: Sequence[Storage | None],
@@ -250,18 +246,17 @@ def assign(window: Window, program: Program, live: list[Any], results: Sequence[
     """Give the live handles what was computed for them."""
     placeholders = program.placeholders
     history = program.history
-    for i, t in enumerate(live):
-        t._storage = results[i]
-        t._expr = placeholders[i]
-        t._token = None
-        t._home = None
+    for t, storage, placeholder in zip(live, results, placeholders):  # noqa: B905 - residuals follow
+        t._storage = storage
+        t._expr = placeholder
+        t._token = t._home = None
     if history is not None:
         residuals = [materialised(Window.tensor_class, results[i], placeholders[i])
                      for i in range(program.outputs, len(placeholders))]
         history.attach(window, live, residuals)
 
 
-def build_program(window: Window, live: list[Any], exprs: list[Expr], pairs: list[int]) -> Program:
+def build_program(window: Window, live: list[Any], exprs: Sequence[Expr], pairs: Sequence[int]) -> Program:
     """Compile the program of a window that has not been met before."""
     statistics["programs"] += 1
     history = history_planner[0](window, live) if history_planner else None

@@ -1,0 +1,118 @@
+"""The pool that tensors' memory comes from."""
+from __future__ import annotations
+
+import ctypes
+import gc
+
+import pytest
+
+import torsh
+from torsh.backend.cpu import memory
+from torsh.backend.cpu.memory import ARENA, HUGE_PAGE, LARGE, Pool, allocate, size_class
+
+
+def test_size_classes():
+    assert [size_class(n) for n in (0, 1, 64, 65, 256)] == [64, 64, 64, 128, 256]
+    previous = 0
+    for n in [*range(1, 5000, 37), *[3 ** k for k in range(8, 20)]]:
+        size = size_class(n)
+        assert size % 64 == 0 and n <= size
+        assert size <= max(n * 1.25, n + 64)
+        assert size_class(size) == size
+        if n >= LARGE:
+            assert size <= n * 1.125
+        previous = max(previous, size)
+    assert previous > 1 << 28
+
+
+def test_blocks_are_used_again():
+    pool = Pool()
+    first = pool.take(128)
+    pool.give(first, 128)
+    assert (pool.in_use, pool.kept) == (0, 128)
+    assert pool.take(128) == first
+    assert pool.take(128) != first
+    assert (pool.in_use, pool.kept, pool.peak) == (256, 0, 256)
+
+
+def test_small_blocks_lie_apart_in_arenas():
+    pool = Pool()
+    blocks = sorted(pool.take(192) for _ in range(ARENA // 192 + 10))
+    assert all(b - a >= 192 for a, b in zip(blocks, blocks[1:], strict=False))
+    assert all(a % 64 == 0 for a in blocks)
+    assert len(pool.mappings) == 2
+
+
+def test_large_blocks_are_mappings_aligned_to_huge_pages():
+    pool = Pool()
+    size = size_class(5 << 20)
+    block = pool.take(size)
+    assert block % HUGE_PAGE == 0
+    ctypes.memset(block, 7, size)
+    assert ctypes.string_at(block + size - 1, 1) == b"\7"
+    pool.give(block, size)
+    pool.empty_cache()
+    assert (pool.kept, pool.mappings, pool.free) == (0, {}, {})
+
+
+def test_small_blocks_stay():
+    pool = Pool()
+    pool.give(pool.take(64), 64)
+    pool.empty_cache()
+    assert pool.free == {64: pool.free[64]} and pool.kept == 64
+
+
+def test_memory_that_is_kept_without_need_goes_back_by_itself():
+    pool = Pool()
+    size = size_class(48 << 20)
+    blocks = [pool.take(size) for _ in range(3)]
+    for b in blocks:
+        pool.give(b, size)
+    pool.take(size_class(3 << 20))
+    assert pool.kept == 0 and len(pool.mappings) == 1
+
+
+def test_memory_that_there_is_not():
+    with pytest.raises(MemoryError, match="can't allocate memory: you tried to allocate"):
+        Pool().take(1 << 60)
+
+
+def test_storages_give_their_memory_back():
+    gc.collect()
+    torsh.synchronize()
+    before = memory.memory_stats()["in_use"]
+    s = allocate(1000)
+    assert memory.memory_stats()["in_use"] == before + size_class(1000)
+    del s
+    assert memory.memory_stats()["in_use"] == before
+
+
+def test_peak():
+    memory.reset_peak()
+    start = memory.memory_stats()["peak"]
+    s = allocate(10_000)
+    assert memory.memory_stats()["peak"] == start + size_class(10_000)
+    del s
+    assert memory.memory_stats()["peak"] == start + size_class(10_000)
+    memory.reset_peak()
+    assert memory.memory_stats()["peak"] == memory.memory_stats()["in_use"]
+
+
+def test_a_training_loop_takes_no_new_memory():
+    w = torsh.randn(64, 64, requires_grad=True)
+    x = torsh.randn(32, 64)
+    optimizer = torsh.optim.Adam([w])
+
+    def step() -> None:
+        optimizer.zero_grad()
+        ((x @ w).relu() ** 2).mean().backward()
+        optimizer.step()
+    for _ in range(5):
+        step()
+    torsh.synchronize()
+    in_use, total = memory.POOL.in_use, memory.POOL.in_use + memory.POOL.kept
+    for _ in range(50):
+        step()
+    torsh.synchronize()
+    assert memory.POOL.in_use == in_use
+    assert memory.POOL.in_use + memory.POOL.kept == total
