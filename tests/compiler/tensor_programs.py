@@ -172,6 +172,20 @@ class TensorProgram:
         if hasattr(self.lib, "use_backend"):
             self.lib.synchronize()
 
+    def fail(self) -> None:
+        """Read at a position that does not exist; everything else goes on."""
+        k = self.any()
+        t = self.tensors[k]
+        if not t.dim():
+            return
+        self.log.append(f"read {k} outside")
+        outside = self.lib.tensor([0, t.shape[0] + self.integer(0, 3)])
+        try:
+            t[outside].numpy()
+        except IndexError:
+            return
+        raise AssertionError("an index outside was accepted")
+
     def run(self, statements: int) -> list[Any]:
         """All statements; the values of all variables."""
         self.new()
@@ -186,6 +200,8 @@ class TensorProgram:
                 self.compute()
             elif kind < 90:
                 self.write()
+            elif kind < 92:
+                self.fail()
             elif kind < 95:
                 self.log.append("synchronize")
                 self.lib_synchronize()

@@ -11,10 +11,11 @@ import torsh
 import torsh.nn.functional as F
 from torsh.backend.cpu.backend import CpuBackend
 from torsh.codegen.llvm import supported
-from torsh.compiler.fuse import Copy, Fusion, Group, in_order
+from torsh.compiler.assemble import Fusion
 from torsh.compiler.graph import Graph, MustStore
 from torsh.compiler.kernel import Call, LoopKernel
 from torsh.compiler.lower import lower
+from torsh.compiler.steps import Copy, Group, in_order
 from torsh.core.dtype import float32
 from torsh.ops.common import add, exp, mul, permute, reduce, reshape, sub
 from torsh.ops.expr import TABLE, Expr, emit, leaf, no_grad_recording

@@ -7,7 +7,8 @@ from math import prod
 from typing import Any, Final
 
 from torsh.compiler.affine import Form, Map, flat, identity
-from torsh.compiler.fuse import Buffer, Fusion, Group, arguments, gather_maps, index_maps
+from torsh.compiler.assemble import Fusion
+from torsh.compiler.inline import arguments, gather_maps, index_maps
 from torsh.compiler.kernel import (
     ONE,
     STRIDED,
@@ -21,6 +22,7 @@ from torsh.compiler.kernel import (
     grid_units,
     loop_parameters,
 )
+from torsh.compiler.steps import Buffer, Group
 from torsh.core.dtype import DType, bool_, float64, int64
 from torsh.ops.expr import CONSTANT_OP, SCALAR_OP, VIEW, Expr
 
@@ -252,6 +254,8 @@ class KernelBuilder:
     def _call(self, stages: tuple[Stage, ...]) -> Call:
         positional = any(v.op == "reduce" and str(v.attr).startswith("arg") for v in self.values)
         grid, inner = self._simplified(False), self._simplified(True)
+        if self.group.reduced and not inner:        # nothing but dimensions of size 1 are reduced
+            inner = [(1, [0] * len(self.accesses))]
         vector = "inner" if inner and self._inner_vector(grid, inner) else "grid"
         if not positional:
             inner = self._best_last(inner, vector == "inner")

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from torsh.compiler import templates
-from torsh.compiler.fuse import Buffer, Copy, Fusion, Step, spread
+from torsh.compiler.assemble import Fusion
 from torsh.compiler.graph import HOST, without_reshapes
 from torsh.compiler.kernel import BufferRef, Call
 from torsh.compiler.plan import ArrayRef, HostStep
+from torsh.compiler.steps import Buffer, Copy, Step, spread
 from torsh.core.dtype import dtype_by_name
 from torsh.core.shape import contiguous_strides
 from torsh.ops.expr import CONSTANT_OP, SCALAR_OP, Expr

@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from torsh.compiler.fuse import Buffer, Step
+from torsh.compiler.steps import Buffer, Step
 
 ALIGNMENT: Final = 64
 

@@ -5,13 +5,14 @@ import os
 from collections.abc import Sequence
 
 from torsh.compiler import memory, templates
+from torsh.compiler.assemble import Fusion, MustSeparate
 from torsh.compiler.build import KernelBuilder
 from torsh.compiler.calls import CallBuilder
-from torsh.compiler.fuse import Buffer, Fusion, Group, MustSeparate, Step
 from torsh.compiler.graph import Graph, MustStore, Supported
 from torsh.compiler.kernel import BufferRef, Call
 from torsh.compiler.lower import lower
 from torsh.compiler.plan import HostStep, Plan, PlannedBuffer
+from torsh.compiler.steps import Buffer, Group, Step
 from torsh.core.errors import CompileError
 from torsh.ops.expr import LEAF_OP, SCALAR_OP, Expr, no_grad_recording
 

@@ -5,7 +5,7 @@ import struct
 import threading
 from array import array
 from collections.abc import Callable, Sequence
-from ctypes import addressof, c_char, c_int64
+from ctypes import addressof, c_int64
 from typing import Any, Final
 
 import numpy as np
@@ -63,13 +63,7 @@ class CpuExecutable:
         outputs: list[Any] = [pooled(*sizes) if s is None else s for s, sizes in zip(into, self.output_classes)]  # noqa: B905
         scratch = POOL.take(self.scratch) if self.scratch else 0
         try:
-            table = self.table(scratch, leaves, outputs, scalars)
-            if self.simple:
-                status = _status.addresses
-                if self.native(self.address, 0, self.count, table, *status) != self.count:
-                    self.failed()
-            else:
-                self.run_sections(table, scalars)
+            self.run_table(self.table(scratch, leaves, outputs, scalars), scalars)
         finally:
             if scratch:
                 POOL.give(scratch, self.scratch)
@@ -82,34 +76,32 @@ class CpuExecutable:
         count = self.plan.leaves
         if len(leaves) > count:
             leaves = leaves[:count]
-        try:
-            return self.pack(scratch, *[s.pointer for s in leaves], *[s.pointer for s in outputs], *numbers) + self.tail
-        except struct.error:
-            raise OverflowError("Python integer too large to convert to a 64-bit number") from None
+        words = (scratch, *[s.pointer for s in leaves], *[s.pointer for s in outputs], *numbers)
+        return packed(self.pack, words) + self.tail
 
     def bind(self, leaves: Sequence[int], into: Sequence[int]) -> Callable[[Sequence[Any]], None]:
         """See :meth:`torsh.backend.base.Executable.bind`."""
-        words = bytearray(self.pack(0, *leaves[:self.plan.leaves], *into, *[0] * len(self.used_scalars)) + self.tail)
-        table = (c_char * len(words)).from_buffer(words)
-        address = addressof(table)
-        number_words = 8 * (1 + self.plan.leaves + len(into))
-        put = struct.Struct("=" + "".join(self.scalar_kinds)).pack_into
+        plan = self.plan
+        pointers = struct.pack(f"={plan.leaves + len(into)}q", *leaves[:plan.leaves], *into)
+        first, numbers = struct.Struct("=q").pack, struct.Struct("=" + "".join(self.scalar_kinds)).pack
 
         def run(scalars: Sequence[Any]) -> None:
             scratch = POOL.take(self.scratch) if self.scratch else 0
             try:
-                struct.pack_into("=q", words, 0, scratch)
                 used = self.used_scalars
-                put(words, number_words, *(scalars[:len(used)] if self.all_scalars else [scalars[k] for k in used]))
-                if not self.simple:
-                    self.run_sections(bytes(words), scalars)
-                elif self.native(self.address, 0, self.count, address, *_status.addresses) != self.count:
-                    self.failed()
+                values = scalars[:len(used)] if self.all_scalars else [scalars[k] for k in used]
+                self.run_table(b"".join((first(scratch), pointers, packed(numbers, values), self.tail)), scalars)
             finally:
                 if scratch:
                     POOL.give(scratch, self.scratch)
-            assert table is not None                # the words stay where they are as long as this function lives
         return run
+
+    def run_table(self, table: bytes, scalars: Sequence[Any]) -> None:
+        """Run all steps."""
+        if not self.simple:
+            self.run_sections(table, scalars)
+        elif self.native(self.address, 0, self.count, table, *_status.addresses) != self.count:
+            self.failed()
 
     def run_sections(self, table: bytes, scalars: Sequence[Any]) -> None:
         """Runs of calls, with host steps in between; signals are looked at after each."""
@@ -131,6 +123,14 @@ class CpuExecutable:
         if index < REFUSED // 2:
             index -= REFUSED
         raise IndexOutOfRangeError(f"index {index} is out of bounds for dimension with size {size} (in {calls[number].label})")
+
+
+def packed(pack: Callable[..., bytes], values: Sequence[Any]) -> bytes:
+    """Words of a table; OverflowError for a Python integer that has no 64-bit form."""
+    try:
+        return pack(*values)
+    except struct.error:
+        raise OverflowError("Python integer too large to convert to a 64-bit number") from None
 
 
 def _packed(calls: Sequence[Call], threads: int) -> tuple[array[int], array[int]]:
