@@ -218,7 +218,9 @@ class Fusion(Grouping):
         while True:
             extents = [n for parts in factors for n in parts]
             try:
-                base, address, _ = self.graph.look(e, identity(factors), extents, True)
+                base, address, where = self.graph.look(e, identity(factors), extents, True)
+                if where is not None:
+                    address = flat(where, contiguous_strides(base.shape), len(extents))
                 return base, factors, address
             except NeedSplit as split:
                 factors = tuple(split_axis(factors, split.axis, split.inner))

@@ -24,6 +24,7 @@ from torsh.compiler.kernel import (
 )
 from torsh.compiler.steps import Buffer, Group
 from torsh.core.dtype import DType, bool_, float64, int64
+from torsh.core.shape import contiguous_strides
 from torsh.ops.expr import CONSTANT_OP, SCALAR_OP, VIEW, Expr
 
 _FOLDS: Final = {"sum": "sum", "prod": "prod", "amax": "max", "amin": "min", "argmax": "argmax", "argmin": "argmin"}
@@ -107,6 +108,8 @@ class KernelBuilder:
         if member is not None and forms == member:
             return self.member(e)
         if self.graph.in_memory(e):
+            if forms is not None:
+                address = flat(forms, contiguous_strides(e.shape), self.axes)
             return self.add("load", e.dtype, attr=self.access(self.fusion.buffer_of(e), e.dtype, address))
         assert forms is not None
         return self.computed(e, forms)

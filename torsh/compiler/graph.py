@@ -218,7 +218,9 @@ class Graph:
     def geometry(self, a: Expr) -> tuple[Expr, int, tuple[int, ...]]:
         """(expression in memory, element offset, element strides) of an operand. Raises NeedSplit or Inexpressible."""
         factors = [(n,) for n in a.shape]
-        base, address, _ = self.look(a, identity(factors), a.shape)
+        base, address, where = self.look(a, identity(factors), a.shape)
+        if where is not None:
+            address = flat(where, contiguous_strides(base.shape), len(a.shape))
         return base, address[0], address[1:]
 
     def _contiguous(self, e: Expr) -> Expr:
@@ -230,7 +232,7 @@ class Graph:
     def look(self, e: Expr, forms: Map, extents: Sequence[int], inside: bool = False) -> tuple[Expr, Form, Map | None]:
         """Follow views down to something that is no view or is in memory; ``inside``: at least one, the expression itself.
 
-        Returns (expression, address in elements, its map, or None where only the address is known).
+        Returns (expression, (), its map), or, where only the address is known, (expression, address in elements, None).
         """
         while e.op.kind == VIEW and (inside or not self.in_memory(e)):
             inside = False
@@ -246,7 +248,7 @@ class Graph:
                     raise
                 raise MustStore(e.args[0]) from None
             e = e.args[0]
-        return e, flat(forms, contiguous_strides(e.shape), len(extents)), forms
+        return e, (), forms
 
 
 class MustStore(Inexpressible):

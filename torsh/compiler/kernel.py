@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from torsh.core.dtype import DType
 
@@ -42,8 +42,7 @@ ONE: Final = 1        # it moves by one element
 STRIDED: Final = 2    # it moves by a run-time stride
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(NamedTuple):
     """One SSA operation of a kernel; referred to by its position in ``LoopKernel.values``.
 
     op, args and attr by kind:
@@ -70,16 +69,14 @@ class Value:
     attr: Hashable = None
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
+class Stage(NamedTuple):
     """Positions of the values of one stage, in order; ``loop``: run over the inner axes."""
 
     loop: bool
     body: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
+class Access(NamedTuple):
     """How a kernel addresses memory (or counts, for iota): which buffer parameter, and its motion along the vector axis.
 
     ``axes``: bit k is set if the access moves along axis k (grid axes first, then inner axes); others have stride 0 and

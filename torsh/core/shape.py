@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from math import prod
 
 from torsh.core.errors import IndexOutOfRangeError, ShapeMismatchError
@@ -47,6 +48,11 @@ def normalise_dim(dim: int, ndim: int) -> int:
 
 def contiguous_strides(shape: Sequence[int]) -> Shape:
     """Strides, in elements, of a tensor of this shape whose elements lie in order."""
+    return _contiguous_strides(tuple(shape))
+
+
+@lru_cache(maxsize=8192)
+def _contiguous_strides(shape: Shape) -> Shape:
     strides = []
     step = 1
     for n in reversed(shape):
