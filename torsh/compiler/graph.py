@@ -191,6 +191,8 @@ class Graph:
             return
         base = source_of(a)
         if base.op in (SCALAR_OP, CONSTANT_OP) or not self._addressable(a):
+            while a.op.kind == VIEW and a.op.name != "reshape" and prod(a.args[0].shape) == prod(a.shape):
+                a = a.args[0]               # strides express what is above the first reshape
             self.stored.add(a)
             self.operations[a] = 1
         elif base.op is not LEAF_OP:

@@ -392,9 +392,23 @@ def _weight_decompose(e: Expr) -> Expr:
         rows = reshape(cast(g, windows.dtype), (g.shape[0], groups, g.shape[1] // groups, *g.shape[2:], *(1,) * rank))
         total = reduce_sum(mul(windows, rows), (0, *range(3, 3 + rank)))
         return cast(reshape(total, e.shape), e.dtype)
-    columns = transpose(_columns(x, config, kernel), 2, 3)
     rows = reshape(g, (g.shape[0], groups, g.shape[1] // groups, prod(g.shape[2:])))
-    return reshape(summed_products(rows, columns), e.shape)
+    products = summed_products(rows, transpose(_kernel_major_columns(x, config, kernel), 2, 3))
+    by_kernel = reshape(products, (e.shape[0], *kernel, e.shape[1]))
+    return permute(by_kernel, (0, rank + 1, *range(1, rank + 1)))
+
+
+def _kernel_major_columns(x: Expr, attr: Convolution, kernel: Sizes) -> Expr:
+    """(N, groups, kernel * channels of a group, positions).
+
+    Another order than the forward's, so that its columns, which are large, need not be kept until backward.
+    """
+    rank, groups = len(kernel), attr.groups
+    x = pad_spatial(x, attr.padding)
+    x = reshape(x, (x.shape[0], groups, x.shape[1] // groups, *x.shape[2:]))
+    windows = window_view(x, kernel, attr.stride, attr.dilation)
+    columns = permute(windows, (0, 1, *range(3 + rank, 3 + 2 * rank), 2, *range(3, 3 + rank)))
+    return reshape(columns, (*columns.shape[:2], prod(kernel) * x.shape[2], prod(columns.shape[3 + rank:])))
 
 
 def _weight_gradient(e: Expr, g: Expr) -> tuple[Expr | None, ...]:
