@@ -306,12 +306,16 @@ class KernelBuilder:
         return result
 
     def _unit_steps(self, axis: tuple[int, list[int]], axes: Sequence[tuple[int, list[int]]]) -> int:
-        """How many elements are reached by accesses that walk along the axis one by one; stores count twice."""
+        """How often memory is accessed element by element along the axis; stores count twice.
+
+        An access is done once for each point of the axes up to the last one that it moves along; further in it is hoisted.
+        """
         stored = {self.values[p].attr for p in (*self.full_stores, *self.grid_stores)}
         total = 0
         for k, a in enumerate(self.accesses):
             if axis[1][k] == 1 and a.buffer is not None:
-                total += prod([n for n, moves in axes if moves[k]]) * (2 if k in stored else 1)
+                last = max(x for x, (_, moves) in enumerate(axes) if moves[k])
+                total += prod([n for n, _ in axes[:last + 1]]) * (2 if k in stored else 1)
         return total
 
     def _inner_vector(self, grid: list[tuple[int, list[int]]], inner: list[tuple[int, list[int]]]) -> bool:
