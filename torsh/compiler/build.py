@@ -25,6 +25,7 @@ from torsh.compiler.kernel import (
 from torsh.compiler.steps import Buffer, Group
 from torsh.core.dtype import DType, bool_, float64, int64
 from torsh.core.shape import contiguous_strides
+from torsh.core.symbolic import Dim, Quotient
 from torsh.ops.expr import CONSTANT_OP, SCALAR_OP, VIEW, Expr
 
 _FOLDS: Final = {"sum": "sum", "prod": "prod", "amax": "max", "amin": "min", "argmax": "argmax", "argmin": "argmin"}
@@ -161,8 +162,8 @@ class KernelBuilder:
 
     def _constant(self, value: Any, dtype: DType) -> int:
         """A number that is part of the program. Those that may come from sizes are no part of the kernel."""
-        if dtype.category != 2 or _is_common(value):
-            return self.add("constant", dtype, attr=value)
+        if dtype.category != 2 or (type(value) is not Quotient and _is_common(value)):
+            return self.add("constant", dtype, attr=int(value) if type(value) is Dim else value)
         number = self._scalar(self.constant_word(value), float64)
         return number if dtype is float64 else self.add("cast", dtype, (number,))
 

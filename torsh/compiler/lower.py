@@ -5,6 +5,7 @@ expression does not depend on the program it is in, so it is remembered (express
 """
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from math import prod
 from typing import Any, Final
@@ -13,7 +14,8 @@ import numpy as np
 
 from torsh.core.dtype import DType, bool_, float32, int64
 from torsh.core.shape import broadcast_shapes
-from torsh.ops.common import cast, expand, full, permute, reshape
+from torsh.core.symbolic import Quotient
+from torsh.ops.common import cast, expand, full, number, permute, reshape
 from torsh.ops.define import is_half
 from torsh.ops.elementwise import lowered as explicit
 from torsh.ops.expr import (
@@ -35,41 +37,51 @@ from torsh.ops.shape import chain_geometry, contiguous_geometry
 LOWERED: Final[dict[Expr, Expr]] = {}
 CACHES.append(LOWERED)
 
+
+class _LoweringTable(threading.local):
+    """The table in use: programs over symbolic sizes have one of their own."""
+
+    table: dict[Expr, Expr] = LOWERED
+
+
+lowering_table: Final = _LoweringTable()
+
 _SPLIT_FROM: Final = 1 << 16       # elements from which a reduction to few results is done in two steps
 _FEW: Final = 16                   # results that are too few to share among threads
 
 
 def lower(e: Expr) -> Expr:
     """The expression in primitives."""
-    found = LOWERED.get(e)
+    found = lowering_table.table.get(e)
     if found is None:
         with no_grad_recording():
             _lower_all(e)
-        found = LOWERED[e]
+        found = lowering_table.table[e]
     return found
 
 
 def _lower_all(e: Expr) -> None:
-    """Fill LOWERED for ``e`` and all it needs; a stack of its own, because graphs are deep."""
+    """Fill the table for ``e`` and all it needs; a stack of its own, because graphs are deep."""
+    table = lowering_table.table
     stack: list[tuple[Expr, Expr | None]] = [(e, None)]
     while stack:
         e, other = stack.pop()
-        if e in LOWERED:
+        if e in table:
             continue
         if other is not None:
-            LOWERED[e] = LOWERED[other]
+            table[e] = table[other]
             continue
         step = _step(e)
         if step is not e:                       # the same value, written differently
             stack.append((e, step))
             stack.append((step, None))
             continue
-        missing = [a for a in e.args if a not in LOWERED]
+        missing = [a for a in e.args if a not in table]
         if missing:
             stack.append((e, None))
             stack.extend((a, None) for a in missing)
             continue
-        LOWERED[e] = _rebuilt(e)
+        table[e] = _rebuilt(e)
 
 
 def _step(e: Expr) -> Expr:
@@ -86,7 +98,8 @@ def _step(e: Expr) -> Expr:
 
 def _rebuilt(e: Expr) -> Expr:
     """A primitive over its lowered arguments, simplified."""
-    args = tuple([LOWERED[a] for a in e.args])
+    table = lowering_table.table
+    args = tuple([table[a] for a in e.args])
     rule = _SIMPLER.get(e.op.name)
     if rule is None and e.op.kind == REDUCTION:
         rule = _reduction
@@ -103,7 +116,9 @@ def number_of(e: Expr) -> Any:
     """The number that all elements are known to be, or None."""
     while e.op.name in ("expand", "reshape"):
         e = e.args[0]
-    return e.attr[0] if e.op is CONSTANT_OP else None  # type: ignore[index]
+    if e.op is not CONSTANT_OP or type(e.attr[0]) is Quotient:  # type: ignore[index]
+        return None
+    return e.attr[0]  # type: ignore[index]
 
 
 def _scalar_source(e: Expr) -> Expr:
@@ -219,6 +234,8 @@ def _cast(e: Expr, args: tuple[Expr, ...]) -> Expr:
         return a
     if a.op is CONSTANT_OP:
         value: Any = a.attr[0]  # type: ignore[index]
+        if type(value) is Quotient and target.category == 2:
+            return constant(value, target)
         with np.errstate(all="ignore"):
             exact = np.asarray(value, a.dtype.numpy).astype(target.numpy)
         return constant(exact.item() if target.name not in ("bfloat16", "float16") else float(exact), target)
@@ -312,7 +329,7 @@ def _reduction(e: Expr, args: tuple[Expr, ...]) -> Expr:
         if spread is not None and name == "sum" and e.dtype.category != 3:
             count = prod([a.shape[x] for x in axes])
             work = float32 if is_half(e.dtype) else e.dtype
-            product = emit(TABLE["mul"], (cast(spread, work), constant(float(count) if work.category == 2 else count, work)))
+            product = emit(TABLE["mul"], (cast(spread, work), number(count, work)))
             return expand(lower_again(cast(product, e.dtype)), e.shape)
     split = None if name.startswith("arg") else _two_steps(a, axes)
     if split is not None:
@@ -328,7 +345,7 @@ def _reduction(e: Expr, args: tuple[Expr, ...]) -> Expr:
 def lower_again(e: Expr) -> Expr:
     """:func:`lower` for expressions that simplification made."""
     _lower_all(e)
-    return LOWERED[e]
+    return lowering_table.table[e]
 
 
 def _two_steps(a: Expr, axes: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] | None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Any, Final
 
 from torsh.compiler import memory, templates
 from torsh.compiler.assemble import Fusion, MustSeparate
@@ -13,7 +14,9 @@ from torsh.compiler.kernel import BufferRef, Call
 from torsh.compiler.lower import lower
 from torsh.compiler.plan import HostStep, Plan, PlannedBuffer
 from torsh.compiler.steps import Buffer, Group, Step
+from torsh.compiler.template import Skeleton, Templates, separate_tables, symbolic_outputs
 from torsh.core.errors import CompileError
+from torsh.core.symbolic import Tape
 from torsh.ops.expr import LEAF_OP, SCALAR_OP, Expr, no_grad_recording
 
 _ATTEMPTS = 64
@@ -36,6 +39,48 @@ def compile_plan(outputs: Sequence[Expr], in_place: Sequence[tuple[int, int]], s
         verify_lowered(lowered)
         verify_plan(plan)
     return plan
+
+
+templates_by_skeleton: Final = Templates()
+
+
+def plan_for(outputs: Sequence[Expr], in_place: Sequence[tuple[int, int]], supported: Supported, scalars: int) -> Plan:
+    """The plan of a program: from a template, if the same program has been met with other sizes; else compiled."""
+    skeleton = Skeleton(outputs, in_place)
+    plan = templates_by_skeleton.find(skeleton)
+    if plan is None:
+        if templates_by_skeleton.wants(skeleton):
+            _make_template(skeleton, outputs, in_place, supported, scalars)
+        return compile_plan(outputs, in_place, supported, (0, scalars))
+    if VERIFY[0]:
+        check_same(plan, compile_plan(outputs, in_place, supported, (0, scalars)))
+    return plan
+
+
+def _make_template(skeleton: Skeleton, outputs: Sequence[Expr], in_place: Sequence[tuple[int, int]], supported: Supported,
+                   scalars: int) -> None:
+    tape = Tape()
+    try:
+        with separate_tables():
+            symbolic = symbolic_outputs(skeleton, outputs, tape)
+            lowered = [lower(e) for e in symbolic]
+            with no_grad_recording():
+                fusion, steps = _fused(lowered, in_place, supported)
+                plan = _Planner(fusion, steps, lowered, (0, scalars)).plan()
+    except TypeError:
+        # An operation wants true integers where it got symbolic ones: programs with it are compiled for every shape.
+        templates_by_skeleton.refuse(skeleton)
+    else:
+        templates_by_skeleton.add(skeleton, plan, tape)
+
+
+def check_same(plan: Plan, compiled: Plan) -> None:
+    """Raise CompileError unless a template's plan is the one that the compiler makes for the same sizes."""
+    for number, (a, b) in enumerate(zip(plan.steps, compiled.steps, strict=True)):
+        if not isinstance(a, Call) or not isinstance(b, Call) or (a.kernel, a.params, a.units) != (b.kernel, b.params, b.units):
+            raise CompileError(f"step {number}: the template gives {a}, the compiler {b}")
+    if plan.constants != compiled.constants or plan.scratch_bytes != compiled.scratch_bytes:
+        raise CompileError(f"a template gives other constants or memory than the compiler: {plan} and {compiled}")
 
 
 def _fused(lowered: Sequence[Expr], in_place: Sequence[tuple[int, int]], supported: Supported) -> tuple[Fusion, list[Step]]:
@@ -63,7 +108,7 @@ class _Planner:
         self.steps = steps
         self.outputs = outputs
         self.leaves, self.scalars = sizes
-        self.constants: dict[float, int] = {}
+        self.constants: dict[Any, int] = {}
         for e in fusion.graph.order:
             if e.op is LEAF_OP:
                 self.leaves = max(self.leaves, e.attr + 1)  # type: ignore[operator]
@@ -128,7 +173,7 @@ class _Planner:
             return BufferRef(1 + self.leaves + buffer.output)
         return BufferRef(0, buffer.offset)
 
-    def _constant_word(self, value: float) -> int:
+    def _constant_word(self, value: Any) -> int:
         number = self.constants.setdefault(value, len(self.constants))
         return 1 + self.leaves + len(self.outputs) + self.scalars + number
 

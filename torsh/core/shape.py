@@ -48,17 +48,22 @@ def normalise_dim(dim: int, ndim: int) -> int:
 
 def contiguous_strides(shape: Sequence[int]) -> Shape:
     """Strides, in elements, of a tensor of this shape whose elements lie in order."""
-    return _contiguous_strides(tuple(shape))
+    for n in shape:
+        if type(n) is not int:              # symbolic sizes: what is remembered must not stand for them
+            return _strides(tuple(shape))
+    return _remembered_strides(tuple(shape))
 
 
-@lru_cache(maxsize=8192)
-def _contiguous_strides(shape: Shape) -> Shape:
+def _strides(shape: Shape) -> Shape:
     strides = []
     step = 1
     for n in reversed(shape):
         strides.append(step)
         step *= max(n, 1)
     return tuple(reversed(strides))
+
+
+_remembered_strides = lru_cache(maxsize=8192)(_strides)
 
 
 def numel(shape: Sequence[int]) -> int:

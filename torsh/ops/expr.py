@@ -108,6 +108,7 @@ class Recording(threading.local):
 
     def __init__(self) -> None:
         self.memo: dict[Any, Expr] = MEMO_GRAD
+        self.no_grad_memo: dict[Any, Expr] = MEMO_NO_GRAD
         self.grad_enabled: bool = True
         self.inference: bool = False
         self.capture: Any = None              # a step that is being captured by torsh.compile
@@ -177,7 +178,7 @@ class no_grad_recording:
 
     def __enter__(self) -> None:
         self.saved = (recording.memo, recording.grad_enabled)
-        recording.memo, recording.grad_enabled = MEMO_NO_GRAD, False
+        recording.memo, recording.grad_enabled = recording.no_grad_memo, False
 
     def __exit__(self, *exc: object) -> None:
         recording.memo, recording.grad_enabled = self.saved

@@ -41,7 +41,7 @@ class Normalization(NamedTuple):
 
 def mean_of(x: Expr, axes: Axes) -> Expr:
     """Mean over axes, which are kept."""
-    return div(reduce_sum(x, axes, True), float(prod([x.shape[a] for a in axes])))
+    return div(reduce_sum(x, axes, True), prod([x.shape[a] for a in axes]))
 
 
 def centred(x: Expr, axes: Axes) -> Expr:

@@ -170,12 +170,12 @@ def _mean_infer(attr: Any, a: Expr) -> tuple[Shape, DType]:
 
 def _mean(e: Expr) -> Expr:
     a = cast(e.args[0], wide(e.dtype))
-    return cast(div(emit1(SUM, a, e.attr), float(group_size(a.shape, e.attr[0]))), e.dtype)  # type: ignore[index]
+    return cast(div(emit1(SUM, a, e.attr), group_size(a.shape, e.attr[0])), e.dtype)  # type: ignore[index]
 
 
 def _mean_gradient(e: Expr, g: Expr) -> tuple[Expr | None, ...]:
     a = e.args[0]
-    return (expand(restored(div(g, float(max(group_size(a.shape, e.attr[0]), 1))), e), a.shape),)  # type: ignore[index]
+    return (expand(restored(div(g, max(group_size(a.shape, e.attr[0]), 1)), e), a.shape),)  # type: ignore[index]
 
 
 MEAN: Final[Op] = Op("mean", _mean_infer,

@@ -6,7 +6,7 @@ from torsh.backend.cpu import memory
 from torsh.backend.cpu.executable import UNREAD, CpuExecutable
 from torsh.backend.cpu.native import native_runtime
 from torsh.codegen.llvm import supported
-from torsh.compiler.program import compile_plan
+from torsh.compiler.program import plan_for
 from torsh.ops.expr import SCALAR_OP, Expr
 
 _FORMATS = {"bool": "q", "int64": "q", "float64": "d", "complex128": UNREAD}
@@ -24,8 +24,7 @@ class CpuBackend:
     def compile(self, outputs: tuple[Expr, ...], in_place: tuple[tuple[int, int], ...]) -> CpuExecutable:
         """Compile the program that computes ``outputs``."""
         kinds = scalar_formats(outputs)
-        plan = compile_plan(outputs, in_place, supported, (0, len(kinds)))
-        return CpuExecutable(plan, kinds)
+        return CpuExecutable(plan_for(outputs, in_place, supported, len(kinds)), kinds)
 
     def set_num_threads(self, count: int) -> None:
         """Use at most ``count`` threads from now on."""
