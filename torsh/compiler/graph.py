@@ -127,7 +127,8 @@ class Graph:
         self.kinds = {e: kind_of(e, supported) for e in self.order}
         self.uses: dict[Expr, int] = {}
         self.stored: set[Expr] = set(forced)
-        self.operations: dict[Expr, int] = {}
+        self.operations: dict[Expr, int] = {}      # cost of computing an expression where it is needed
+        self.sizes: dict[Expr, int] = {}           # operations in it
         for e in self.order:
             if self.kinds[e] != LOOK:
                 for a in e.args:
@@ -173,13 +174,19 @@ class Graph:
         if e.op.name in ("index", "gather"):
             self._operand(e, e.args[0])
         total = operation_cost(e.op.name) + sum(self.operations[a] for a in e.args)
+        size = 1 + sum(self._size(a) for a in e.args)
         uses = self.uses.get(e, 0)
         big = prod(e.shape) > 1
-        if e in self.stored or total > _LONG or (big and uses > 1 and total > _CHEAP) or (
+        if e in self.stored or size > _LONG or (big and uses > 1 and total > _CHEAP) or (
                 uses > 1 and total > 4 * _CHEAP) or (e in repeated and total >= _WORTH):
             self.stored.add(e)
-            total = 1
+            total = size = 1
         self.operations[e] = total
+        self.sizes[e] = size
+
+    def _size(self, a: Expr) -> int:
+        base = source_of(a)
+        return 1 if base in self.stored else self.sizes.get(base, 0)
 
     def _operand(self, e: Expr, a: Expr) -> None:
         """An operand of a template, of a host operation or of an indexed read: it has to be in memory."""
