@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from torsh.core.errors import AutogradError
 from torsh.graph.handle import expr_of, materialised, requires_grad, write
-from torsh.graph.window import Window
+from torsh.graph.window import Window, tensor_of
 from torsh.ops.expr import (
     CACHES,
     LEAF_OP,
@@ -239,9 +239,9 @@ def accumulate(t: Any, g: Expr, create_graph: bool) -> None:
     """Add a gradient to ``t.grad``; PyTorch's rule: in place unless a graph is being created."""
     grad = t._grad
     if grad is None:
-        t._grad = Window.tensor_class(g)
+        t._grad = tensor_of(g)
     elif create_graph:
-        t._grad = Window.tensor_class(add(expr_of(grad), g))
+        t._grad = tensor_of(add(expr_of(grad), g))
     else:
         with no_grad_recording():
             write(grad, add(expr_of(grad), g))
@@ -253,7 +253,7 @@ def accumulate(t: Any, g: Expr, create_graph: bool) -> None:
 def run_hooks(t: Any, g: Expr) -> Expr:
     """Call the handle's tensor hooks with its gradient; a hook may return another one."""
     for hook in list(t._extra["hooks"].values()):
-        result = hook(Window.tensor_class(g))
+        result = hook(tensor_of(g))
         if result is not None:
             if tuple(expr_of(result).shape) != g.shape:
                 raise AutogradError(f"hook has changed the size of value: expected {g.shape}, got {result.shape}")
@@ -280,7 +280,11 @@ def run_backward(roots: Sequence[tuple[Any, Expr | None]], inputs: Sequence[Any]
         plan = planned(head, create_graph)
         window = recording.window
         for e, g in plan:
-            state.reach(target_of(e, window), g)
+            t = target_of(e, window)
+            if t._leaf_grad and t._grad is None and not t._extra:
+                t._grad = tensor_of(g)          # nothing hangs on it: the usual case
+            else:
+                state.reach(t, g)
         consume(roots[0][0], head, retain_graph)
     else:
         general_backward(roots, inputs, state)

@@ -6,14 +6,14 @@ from typing import Any
 from torsh.core.dtype import DType
 from torsh.core.errors import DTypeError, InvalidArgumentError, ShapeMismatchError, UnsupportedDTypeError
 from torsh.core.shape import normalise_dim
-from torsh.graph.window import scalar_expr
+from torsh.graph.window import scalar_expr, tensor_of
 from torsh.ops.activation import glu_expr, gumbel_softmax_expr, prelu_expr, rrelu_expr, softsign_expr
 from torsh.ops.common import cast, neg
 from torsh.ops.expr import TABLE, Expr, emit, emit1, emit2
 from torsh.tensor import attach_methods
 from torsh.tensor.function import METHODS, NAMESPACES, assign, check_writable, function, recorded, store_out, tensor_operand
 from torsh.tensor.randomness import seeds
-from torsh.tensor.tensor import Tensor, tensor_of
+from torsh.tensor.tensor import Tensor
 
 _TORCH = NAMESPACES.setdefault("", {})
 

@@ -7,13 +7,14 @@ from typing import Any
 from torsh.core.errors import ShapeMismatchError, UnsupportedDTypeError
 from torsh.functional.common import ntuple
 from torsh.graph.handle import synchronise_handle
+from torsh.graph.window import tensor_of
 from torsh.ops.common import reshape
 from torsh.ops.contraction import bilinear_expr, linear_expr
 from torsh.ops.convolution import convolution_expr
 from torsh.ops.expr import TABLE, Expr, make, recording
 from torsh.ops.windows import fold_expr, unfold_expr
 from torsh.tensor.function import function, recorded, store_out
-from torsh.tensor.tensor import Tensor, tensor_of
+from torsh.tensor.tensor import Tensor
 
 _LINEAR = TABLE["linear"]
 

@@ -72,7 +72,7 @@ class Window:
         self.storages: list[Storage] = []
         self.scalars: list[Any] = []
         self.variables: list[Any] = []
-        self.consumed: list[Expr] = []
+        self.consumed: list[Expr] = []        # heads whose backward has been taken
         self.cuts: dict[Expr, Any] = {}       # expressions whose handles have hooks or retained gradients
         self.functions: list[Any] = []        # calls of custom autograd functions
         self.lock = threading.RLock() if lock is None else lock
@@ -97,6 +97,22 @@ class Window:
             self.closed = True
             self.token = token_of(self)
             run_window(self)
+
+
+_new: Final = object.__new__
+
+
+def tensor_of(e: Expr) -> Any:
+    """A tensor that stands for an expression of the current window: ``Tensor(e)``, on the hot path of recording."""
+    window = recording.window
+    t = _new(window.tensor_class)
+    t._expr = e
+    t._token = window.token
+    t._storage = t._root = t._home = t._grad = t._history = t._extra = None
+    t._version = 0
+    t._leaf_grad = False
+    window.pending.append(t)
+    return t
 
 
 def flush() -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from torsh.core.dtype import DType, bool_, result_type, scalar_dtype
 from torsh.core.errors import AutogradError, DTypeError, ShapeMismatchError
 from torsh.graph.handle import Handle, expr_of, synchronise_handle
-from torsh.graph.window import NODE_LIMIT, flush, scalar_expr
+from torsh.graph.window import NODE_LIMIT, flush, scalar_expr, tensor_of
 from torsh.ops.elementwise_math import frexp_expr
 from torsh.ops.expr import TABLE, Expr, Op, constant, emit, emit1, emit2, make, promotion_priority, recording
 from torsh.tensor.function import (
@@ -26,7 +26,7 @@ from torsh.tensor.function import (
     recorded,
     tensor_operand,
 )
-from torsh.tensor.tensor import Tensor, tensor_of
+from torsh.tensor.tensor import Tensor
 
 # name: aliases. The op of the table has the same name.
 UNARY: Final[dict[str, tuple[str, ...]]] = {

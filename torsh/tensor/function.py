@@ -21,9 +21,8 @@ import numpy as np
 from torsh.core.dtype import DType
 from torsh.core.errors import ArgumentTypeError, AutogradError, DTypeError, ShapeMismatchError
 from torsh.graph.handle import Handle, expr_of, requires_grad, synchronise_handle, write
-from torsh.graph.window import NODE_LIMIT, flush, scalar_expr
+from torsh.graph.window import NODE_LIMIT, flush, scalar_expr, tensor_of
 from torsh.ops.expr import TABLE, Expr, emit1, recording
-from torsh.tensor.tensor import tensor_of
 
 # {namespace: {name: function}}: "" is torsh itself, "linalg" is torsh.linalg ...
 NAMESPACES: Final[dict[str, dict[str, Callable[..., Any]]]] = {}

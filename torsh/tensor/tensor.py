@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from torsh.autograd.engine import run_backward
+from torsh.autograd.functions import backward
 from torsh.backend.base import Storage
 from torsh.core.device import device as Device
 from torsh.core.dtype import DType
@@ -203,7 +204,6 @@ class Tensor(Handle):
     def backward(self, gradient: Tensor | None = None, retain_graph: bool | None = None, create_graph: bool = False,
                  inputs: Any = None) -> None:
         """Accumulate gradients of this tensor into the leaves that it depends on (into ``inputs`` only, if given)."""
-        from torsh.autograd.functions import backward
         backward(self, gradient, retain_graph, create_graph, inputs=inputs)
 
     def detach(self) -> Tensor:
@@ -397,20 +397,7 @@ class ArrayInterface:
 _READERS: Final[dict[str, Any]] = {
     "float32": ctypes.c_float.from_address, "float64": ctypes.c_double.from_address, "int64": ctypes.c_int64.from_address,
     "int32": ctypes.c_int32.from_address, "bool": ctypes.c_bool.from_address}
-_new: Final = object.__new__
 
-
-def tensor_of(e: Expr) -> Any:
-    """A tensor that stands for an expression of the current window: ``Tensor(e)``, on the hot path of recording."""
-    t = _new(Tensor)
-    window = recording.window
-    t._expr = e
-    t._token = window.token
-    t._storage = t._root = t._home = t._grad = t._history = t._extra = None
-    t._version = 0
-    t._leaf_grad = False
-    window.pending.append(t)
-    return t
 
 
 
