@@ -345,41 +345,47 @@ def rebind(tensors: Sequence[Any], exprs: Sequence[Expr]) -> None:
     if window.closed:
         window = window.replace()
     token, pending, variables = window.token, window.pending, window.variables
-    done: list[Any] = []
+    memo = recording.no_grad_memo
     later: list[tuple[Any, Expr]] = []
     versioned = False
-    with no_grad_recording():
-        for t, e in zip(tensors, exprs, strict=True):
-            if t._root is not None or not t._leaf_grad and requires_grad(t):
-                later.append((t, e))            # views, and results of recorded operations
-                continue
-            if t._leaf_grad:
-                e = emit1(VARIABLE_OP, e, len(variables))
-                e.requires_grad = True
-                variables.append(t)
-            storage = t._storage
-            if storage is not None:
+    for t, e in zip(tensors, exprs, strict=True):
+        if t._root is not None or not t._leaf_grad and requires_grad(t):
+            later.append((t, e))                # views, and results of recorded operations
+            continue
+        if t._leaf_grad:
+            found = memo.get((VARIABLE_OP, (e,), len(variables)))
+            e = variable_of(e, len(variables)) if found is None else found
+            variables.append(t)
+        storage = t._storage
+        if storage is not None:
+            if t._token is token:
                 old = t._expr
-                if t._token is token:
-                    position: Any = old.attr if old.op is LEAF_OP else -1
-                else:
-                    position = position_of(storage, window) if window.renewed else -1
-                t._home = (storage, position)
-                t._storage = None
-                pending.append(t)
-            t._history = None
-            t._expr = e
-            done.append(t)
-            if t._version:
-                t._version += 1
-                versioned = True
+                t._home = (storage, old.attr if old.op is LEAF_OP else -1)
+            else:
+                t._home = (storage, position_of(storage, window) if window.renewed else -1)
+            t._storage = None
+            pending.append(t)
+        t._history = None
+        t._expr = e
+        t._token = token
+        if t._version:
+            t._version += 1
+            versioned = True
     if versioned:
         renew(window)
-    token = window.token
-    for t in done:
-        t._token = token
+        for t in tensors:
+            if t._root is None and t._token is token:      # views have to be derived again
+                t._token = window.token
     for t, e in later:
         write(t, e)
+
+
+def variable_of(e: Expr, position: int) -> Expr:
+    """The expression as the window's variable ``position``: an autograd leaf that has been assigned to."""
+    with no_grad_recording():
+        v = emit1(VARIABLE_OP, e, position)
+    v.requires_grad = True
+    return v
 
 
 def is_leaf_expr(e: Expr) -> bool:
