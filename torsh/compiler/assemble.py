@@ -158,7 +158,8 @@ class Fusion(Grouping):
             self.buffers[e] = self.buffer_of(root)
         kind = self.graph.kinds[e]
         if kind in (INLINE, REDUCE, INPUT):
-            self.place(e)
+            if not self._added_by_product(e):
+                self.place(e)
         elif kind == LOOK:
             self.copy(e)
         elif kind == NOTHING:
@@ -170,6 +171,24 @@ class Fusion(Grouping):
             self._template(e, aliases)
         else:
             self._host(e)
+
+    def _added_by_product(self, e: Expr) -> bool:
+        """Let a matrix product add its bias, if that is all that the expression does."""
+        if e.op.name != "add":
+            return False
+        for product, bias in (e.args, e.args[::-1]):
+            node, vector = without_reshapes(product), without_reshapes(bias)
+            step = self.products.get(node)
+            if (step is None or step.bias is not None or node in self.kept or self.graph.uses.get(node) != 1
+                    or vector.op.name != "leaf" or prod(bias.shape) != bias.shape[-1] or bias.shape[-1:] != node.shape[-1:]
+                    or product.shape[-1:] != node.shape[-1:] or product.shape != e.shape):
+                continue
+            step.bias = vector
+            step.sources.add(vector)
+            self.buffers[node] = self.buffer_of(e)
+            self.ready[e] = self.ready[node]
+            return True
+        return False
 
     def copy(self, e: Expr, target: Target | None = None, extra: int = 0) -> int:
         """Store a view (or a copy) of something; the bit set of the step that does it."""
@@ -300,6 +319,8 @@ class Fusion(Grouping):
 
     def _step(self, e: Expr, bases: Sequence[Expr], first: int) -> None:
         step = Step(len(self.steps), e)
+        if e.op.name == "matmul":
+            self.products[e] = step
         self.add(step, self.needed_by(bases) | first)
         step.sources.update(bases)
         self.buffer_of(e)

@@ -35,6 +35,8 @@ class CallBuilder:
         e = step.node
         if self.graph.kinds[e] == HOST:
             return self.host(e)
+        if e.op.name == "matmul":
+            return self.matmul(e, step.bias)
         builder: Callable[[Expr], Call] = getattr(self, e.op.name)
         return builder(e)
 
@@ -67,8 +69,8 @@ class CallBuilder:
 
     # ---- templates -----------------------------------------------------------------------------------------------------
 
-    def matmul(self, e: Expr) -> Call:
-        """Product of matrices."""
+    def matmul(self, e: Expr, bias: Expr | None) -> Call:
+        """Product of matrices, and a bias added to every row."""
         a, b = e.args
         (a_ref, a_strides), (b_ref, b_strides) = self.operand(a), self.operand(b)
         batch = e.shape[:-2]
@@ -77,7 +79,8 @@ class CallBuilder:
             extra = len(batch) - (len(x.shape) - 2)
             return (*[0] * extra, *[0 if n == 1 else s for n, s in zip(x.shape[:-2], strides, strict=False)], *strides[-2:])
         return templates.matmul(e.dtype, self.result(e), a_ref, b_ref, batch, e.shape[-2], e.shape[-1], a.shape[-1],
-                                spread(a, a_strides), spread(b, b_strides), contiguous_strides(e.shape))
+                                spread(a, a_strides), spread(b, b_strides), contiguous_strides(e.shape),
+                                None if bias is None else (self.place(self.fusion.buffer_of(bias)), 1))
 
     def cumsum(self, e: Expr) -> Call:
         """Running sums."""

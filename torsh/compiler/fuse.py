@@ -37,6 +37,7 @@ class Grouping:
         self.group_of: dict[Expr, Group] = {}
         self.kept: set[Expr] = set()               # members whose values something else than their group needs
         self.shared: dict[tuple[Shape, Expr], Group] = {}
+        self.products: dict[Expr, Step] = {}
         self.outputs = outputs
         self.met_index = False                     # did the last member walked through read at positions that are data?
         self.late: list[int] = []                  # in-place outputs that are copied into place at the end

@@ -43,12 +43,14 @@ class Target:
 
 class Step:
     """Something that runs as a whole. ``reads``/``writes``: buffers; ``before``: bit set of the steps that have to run
-    first, transitively; ``node``: the expression that it computes (of a template or a host step)."""
+    first, transitively; ``node``: the expression that it computes (of a template or a host step); ``bias``: what a matrix
+    product adds to every row."""
 
     def __init__(self, number: int, node: Expr) -> None:
         self.number = number
         self.node = node
         self.before = 0
+        self.bias: Expr | None = None
         self.sources: set[Expr] = set()      # what it reads of other steps, and leaves
         self.reads: list[Buffer] = []
         self.writes: list[Buffer] = []
