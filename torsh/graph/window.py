@@ -49,12 +49,13 @@ statistics: Final[dict[str, int]] = {"programs": 0, "flushes": 0}
 class Program:
     """A compiled window: the executable, and what its outputs are for."""
 
-    __slots__ = ("executable", "placeholders", "outputs", "history")
+    __slots__ = ("executable", "placeholders", "residuals", "history")
 
-    def __init__(self, executable: Executable, placeholders: list[Expr], outputs: int, history: Any) -> None:
+    def __init__(self, executable: Executable, placeholders: list[Expr], residuals: list[tuple[int, Expr]], history: Any) -> None:
         self.executable = executable
-        self.placeholders = placeholders    # shape and dtype of each output
-        self.outputs = outputs              # the first ones belong to the live handles, the rest are residuals
+        self.placeholders = placeholders    # shape and dtype of each output; the first ones belong to the live handles
+        # What backward needs: (number of the output that it is, or -1 - its leaf position; placeholder).
+        self.residuals = residuals
         self.history = history
 
 
@@ -267,9 +268,18 @@ def assign(window: Window, program: Program, live: list[Any], results: Sequence[
         t._expr = placeholder
         t._token = t._home = None
     if history is not None:
-        residuals = [materialised(Window.tensor_class, results[i], placeholders[i])
-                     for i in range(program.outputs, len(placeholders))]
-        history.attach(window, live, residuals)
+        history.attach(window, live, [
+            materialised(Window.tensor_class, results[source] if source >= 0 else unshared(window.storages[-1 - source]), placeholder)
+            for source, placeholder in program.residuals])
+
+
+def unshared(storage: Storage) -> Storage:
+    """The storage of a leaf for backward to keep: as it is, or a copy if code outside may write to it."""
+    if not storage.shared:
+        return storage                      # who writes to the leaf in place sees the reference, and takes other memory
+    copy = backend().allocate(storage.nbytes)
+    ctypes.memmove(copy.pointer, storage.pointer, storage.nbytes)
+    return copy
 
 
 def build_program(window: Window, live: list[Any], exprs: Sequence[Expr], pairs: Sequence[int]) -> Program:
@@ -277,12 +287,19 @@ def build_program(window: Window, live: list[Any], exprs: Sequence[Expr], pairs:
     statistics["programs"] += 1
     history = history_planner[0](window, live) if history_planner else None
     outputs = list(exprs)
-    if history is not None:
-        outputs += history.residuals
+    sources: list[int] = []
+    overwritten = {p for p in pairs if p >= 0}
+    for e in history.residuals if history is not None else ():
+        if e.op is LEAF_OP and e.attr not in overwritten:
+            sources.append(-1 - e.attr)  # type: ignore[operator]  # memory that is there already
+        else:
+            sources.append(len(outputs))
+            outputs.append(e)
     in_place = tuple((i, p) for i, p in enumerate(pairs) if p >= 0)
     executable = backend().compile(tuple(outputs), in_place)
     placeholders = [leaf(-1, e.shape, e.dtype, False) for e in outputs]
-    return Program(executable, placeholders, len(exprs), history)
+    kept = [leaf(-1, e.shape, e.dtype, False) for e in history.residuals] if history is not None else []
+    return Program(executable, placeholders, list(zip(sources, kept, strict=True)), history)
 
 
 def backend() -> Backend:
@@ -321,6 +338,22 @@ def storage_of(t: Any) -> Storage:
                                "if tensor: ...). Return the tensor and read it outside, or do not compile this function.")
         run_behind(t._token)
     return t._storage
+
+
+def shared_storage(t: Any) -> Storage:
+    """The storage of a handle that is no view, from now on shared with code outside (NumPy, DLPack).
+
+    What backward keeps of it stays as it is: then the handle takes other memory before it is shared.
+    """
+    storage = storage_of(t)
+    if not storage.shared:
+        own = 3 + sum(1 for s in recording.window.storages if s is storage)   # the handle, this name, getrefcount's argument
+        if getrefcount(storage) > own:
+            copy = backend().allocate(storage.nbytes)
+            ctypes.memmove(copy.pointer, storage.pointer, storage.nbytes)
+            t._storage = storage = copy
+        storage.shared = True
+    return storage
 
 
 def scalar_expr(value: Any) -> Expr:

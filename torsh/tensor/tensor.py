@@ -16,7 +16,7 @@ from torsh.core.errors import ArgumentTypeError, AutogradError, DTypeError, Shap
 from torsh.core.size import Size
 from torsh.graph.handle import Handle, expr_of, make_view, materialised, root_of, write
 from torsh.graph.handle import requires_grad as needs_grad
-from torsh.graph.window import Window, storage_of
+from torsh.graph.window import Window, shared_storage, storage_of
 from torsh.ops.expr import LEAF_OP, TABLE, Expr, emit1, leaf, recording
 
 _CPU = Device("cpu")
@@ -307,8 +307,7 @@ class Tensor(Handle):
     def data_ptr(self) -> int:
         """Address of the first element."""
         root = self if self._root is None else self._root
-        storage = storage_of(root)
-        storage.shared = True
+        storage = shared_storage(root)
         return storage.pointer + self._geometry()[2] * self.dtype.itemsize
 
     def numpy(self, *, force: bool = False) -> np.ndarray[Any, Any]:
@@ -321,7 +320,7 @@ class Tensor(Handle):
         if self.dtype.name == "bfloat16":
             raise ArgumentTypeError("Got unsupported ScalarType BFloat16: convert with .float() first")
         root = self if self._root is None else self._root
-        storage_of(root).shared = True
+        shared_storage(root)
         return self._ndarray()
 
     def item(self) -> Any:
