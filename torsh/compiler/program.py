@@ -67,8 +67,10 @@ def _make_template(skeleton: Skeleton, outputs: Sequence[Expr], in_place: Sequen
             with no_grad_recording():
                 fusion, steps = _fused(lowered, in_place, supported)
                 plan = _Planner(fusion, steps, lowered, (0, scalars)).plan()
-    except TypeError:
+    except Exception as error:
         # An operation wants true integers where it got symbolic ones: programs with it are compiled for every shape.
+        if VERIFY[0] and not isinstance(error, TypeError):
+            raise
         templates_by_skeleton.refuse(skeleton)
     else:
         templates_by_skeleton.add(skeleton, plan, tape)

@@ -14,6 +14,7 @@ from torsh.compiler.kernel import Call
 from torsh.compiler.lower import lowering_table
 from torsh.compiler.plan import Plan
 from torsh.core.symbolic import Tape
+from torsh.ops.common import number
 from torsh.ops.expr import CONSTANT_OP, LEAF_OP, SCALAR_OP, Expr, recording
 
 MOST_TEMPLATES: Final = 12         # of one skeleton
@@ -49,6 +50,9 @@ class Skeleton:
         if e.op is LEAF_OP:
             self.numbers.extend(e.shape)
             return e.op, e.attr, len(e.shape), e.dtype
+        if is_size(e):
+            self.numbers.append(int(e.attr[0]))  # type: ignore[index]
+            return CONSTANT_OP, e.dtype
         if e.op in (SCALAR_OP, CONSTANT_OP):
             return e
         return e.op, self.hollow(e.attr), *[positions[a] for a in e.args]
@@ -61,6 +65,14 @@ class Skeleton:
         if isinstance(attr, tuple):
             return type(attr), *[self.hollow(a) for a in attr]
         return attr
+
+
+def is_size(e: Expr) -> bool:
+    """Is this a constant that gradient rules may have made of a size: a whole number above 2, as floating point?"""
+    if e.op is not CONSTANT_OP or e.dtype.category != 2:
+        return False
+    value: float = e.attr[0]  # type: ignore[index]
+    return 2 < value < 1e15 and float(value).is_integer()
 
 
 def filled(attr: Any, numbers: Any) -> Any:
@@ -81,6 +93,8 @@ def symbolic_outputs(skeleton: Skeleton, outputs: Sequence[Expr], tape: Tape) ->
         if e.op is LEAF_OP:
             shape: Any = tuple([next(numbers) for _ in e.shape])
             made[e] = Expr(LEAF_OP, (), e.attr, shape, e.dtype, False)
+        elif is_size(e):
+            made[e] = number(next(numbers), e.dtype)
         elif e.op in (SCALAR_OP, CONSTANT_OP):
             made[e] = e
         else:

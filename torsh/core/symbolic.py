@@ -25,6 +25,7 @@ class Tape:
         self.body: list[str] = []                  # of the function: what was done, in order
         self.names: dict[str, str] = {}            # of values
         self.conditions: set[str] = set()
+        self.quotients: dict[int, Quotient] = {}   # by value
 
     def input(self, position: int, value: int) -> Dim:
         """Input number ``position``, which is ``value`` this time."""
@@ -37,6 +38,13 @@ class Tape:
             found = self.names[line] = f"t{len(self.names)}"
             self.body.append(f" {found} = {line}")
         return found
+
+    def quotient(self, dim: Dim) -> Quotient | float:
+        """The floating-point number of a Dim; one for all Dims that are equal (under that condition). Small ones are exact."""
+        if not dim > 2:
+            return float(dim.exact())
+        known = self.quotients.setdefault(dim.value, Quotient(dim))
+        return known if known.dim == dim else Quotient(dim)
 
     def condition(self, text: str) -> None:
         """The tape stands for inputs for which this holds."""
@@ -90,6 +98,9 @@ class Dim:
 
     def __abs__(self) -> Any:
         return self if _compare("ge", operator.ge, self, 0) else -self
+
+    def __gt__(self, other: object) -> bool:
+        return _compare("gt", operator.gt, self, other)
 
     def __eq__(self, other: object) -> bool:
         return _compare("eq", operator.eq, self, other)
@@ -181,7 +192,7 @@ for _name in _SYMBOLS:
     _forward, _backward = _arithmetic(_name, getattr(operator, _name if _name not in ("and", "or") else _name + "_"))
     setattr(Dim, f"__{_name}__", _forward)
     setattr(Dim, f"__r{_name}__", _backward)
-for _name in ("lt", "le", "gt", "ge"):
+for _name in ("lt", "le", "ge"):
     setattr(Dim, f"__{_name}__", _comparison(_name))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from torsh.core.dtype import DType, get_default_dtype
 from torsh.core.shape import broadcast_shapes
-from torsh.core.symbolic import Dim, Quotient
+from torsh.core.symbolic import Dim
 from torsh.ops.expr import CONSTANT_OP, TABLE, Expr, Shape, constant, emit, emit1, emit2
 
 Operand = Any  # Expr or a Python number
@@ -18,7 +18,7 @@ Operand = Any  # Expr or a Python number
 def number(value: Any, dtype: DType) -> Expr:
     """A Python number as a constant of ``dtype``."""
     if type(value) is Dim and dtype.category == 2:
-        return constant(Quotient(value), dtype)
+        return constant(value.tape.quotient(value), dtype)
     return constant((bool, int, float, complex)[dtype.category](value), dtype)
 
 
