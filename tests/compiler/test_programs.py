@@ -263,3 +263,14 @@ def test_shared_memory_is_replaced_after_its_last_reader():
     loss.backward()
     assert w.grad[:4].tolist() == [0, 1, 2, 3]
     assert x[:2].tolist() == [9, 9]
+
+
+def test_products_with_what_is_no_bias():
+    import torsh
+    a, b = torsh.arange(6.0).reshape(2, 3), torsh.arange(6.0).reshape(3, 2)
+    number, vector = torsh.tensor(2.0), torsh.tensor([1.0, 3.0])
+    torsh.synchronize()
+    assert (a @ b + number).tolist() == [[12.0, 15.0], [30.0, 42.0]]
+    assert (a @ b + vector).tolist() == [[11.0, 16.0], [29.0, 43.0]]
+    assert (vector + a @ b).tolist() == [[11.0, 16.0], [29.0, 43.0]]
+    assert (a @ b + vector.reshape(2, 1)).tolist() == [[11.0, 14.0], [31.0, 43.0]]

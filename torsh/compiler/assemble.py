@@ -180,7 +180,8 @@ class Fusion(Grouping):
             node, vector = without_reshapes(product), without_reshapes(bias)
             step = self.products.get(node)
             if (step is None or step.bias is not None or node in self.kept or self.graph.uses.get(node) != 1
-                    or vector.op.name != "leaf" or prod(bias.shape) != bias.shape[-1] or bias.shape[-1:] != node.shape[-1:]
+                    or vector.op.name != "leaf" or not bias.shape or prod(bias.shape) != bias.shape[-1]
+                    or bias.shape[-1:] != node.shape[-1:]
                     or product.shape[-1:] != node.shape[-1:] or product.shape != e.shape):
                 continue
             step.bias = vector
