@@ -156,16 +156,8 @@ class _Planner:
             b.output = -1
         result = sorted(found.items())
         if result:
-            end = Step(-1, self.outputs[0])
-            end.reads = [b for _, b in result]
-            self.steps = [*self.steps]
-            self._keep(end)
+            self.steps[-1].reads = [*self.steps[-1].reads, *[b for _, b in result]]      # they live until the end
         return result
-
-    def _keep(self, end: Step) -> None:
-        """Keep buffers alive until the end of the program."""
-        if self.steps:
-            self.steps[-1].reads = [*self.steps[-1].reads, *end.reads]
 
     def place(self, buffer: Buffer) -> BufferRef:
         """Table word and byte offset of a buffer."""

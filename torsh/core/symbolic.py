@@ -53,7 +53,7 @@ class Tape:
             self.body.append(f" if not ({text}): return None")
 
     def function(self, results: Sequence[Any]) -> Callable[[Sequence[int]], tuple[Any, ...] | None]:
-        """The function from inputs to results (Dims, Fractions or plain numbers), or to None where a condition fails."""
+        """The function from inputs to results (Dims, Quotients or plain numbers), or to None where a condition fails."""
         values = ", ".join([r.node if isinstance(r, Dim) else f"float({r.node})" if isinstance(r, Quotient) else repr(r)
                             for r in results])
         source = "\n".join(["def f(v):", *self.body, f" return ({values},)"])
@@ -194,8 +194,3 @@ for _name in _SYMBOLS:
     setattr(Dim, f"__r{_name}__", _backward)
 for _name in ("lt", "le", "ge"):
     setattr(Dim, f"__{_name}__", _comparison(_name))
-
-
-def plain(value: Any) -> Any:
-    """A number without its tape (the tape does not learn of it: for what nothing depends on)."""
-    return value.value if type(value) is Dim else float(value.dim.value) if type(value) is Quotient else value

@@ -421,11 +421,6 @@ def variable_of(e: Expr, position: int) -> Expr:
     return v
 
 
-def is_leaf_expr(e: Expr) -> bool:
-    """Is the expression an input of the window?"""
-    return e.op is LEAF_OP
-
-
 def calibrate() -> int:
     """How many references :func:`live_handles` itself holds to a handle."""
     class Probe:

@@ -1,6 +1,7 @@
 """From kernels to machine code: generated once per machine, kept on disk, loaded into the process when first needed."""
 from __future__ import annotations
 
+import atexit
 import hashlib
 import threading
 from collections.abc import Iterable
@@ -38,14 +39,15 @@ def _compiler() -> Any:
     return llvm.create_lljit_compiler()
 
 
-def emit(text: str, target: Target) -> bytes:
-    """The object file of an LLVM module."""
+def emit_object(text: str, triple: str, cpu: str = "", features: str = "", level: int = 1) -> bytes:
+    """The position-independent object file of an LLVM module; ``level``: of the optimisation in code generation."""
     import llvmlite.binding as llvm
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
-    machine = llvm.Target.from_triple(target.triple).create_target_machine(
-        cpu=target.cpu, features=target.features, opt=1, reloc="pic", codemodel="small")
+    machine = llvm.Target.from_triple(triple).create_target_machine(cpu=cpu, features=features, opt=level, reloc="pic",
+                                                                    codemodel="small")
     with llvm.parse_assembly(text) as module:
+        module.verify()
         return bytes(machine.emit_object(module))
 
 
@@ -56,7 +58,7 @@ def image_of(kernel: Kernel, target: Target) -> tuple[str, bytes]:
     image = object_cache.load(key)
     if image is None:
         from torsh.codegen.llvm import generate
-        image = emit(generate(kernel, target, symbol), target)
+        image = emit_object(generate(kernel, target, symbol), target.triple, target.cpu, target.features)
         statistics["compiled"] += 1
         object_cache.store(key, image)
     return symbol, image
@@ -87,3 +89,12 @@ def _load(kernel: Kernel) -> int:
 
 
 _libraries: Final[list[Any]] = []         # loaded code stays as long as the process
+
+
+@atexit.register
+def _keep_code() -> None:
+    """Threads may still be in a kernel when the interpreter ends: its code is not unloaded."""
+    for library in _libraries:
+        library.detach()
+    if _libraries:
+        _compiler().detach()

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from torsh.backend.cpu import object_cache
+from torsh.backend.cpu.jit import emit_object
 from torsh.backend.cpu.runtime_ir import EXPORTS, MAX_THREADS, runtime_text
 from torsh.core import threads as thread_count
 
@@ -74,7 +75,7 @@ def compile_runtime(condition_variables: bool = False) -> dict[str, int]:
     key = object_cache.key_of(text, f"{triple}/{cpu}/{features}", llvmlite.__version__)
     image = object_cache.load(key)
     if image is None:
-        image = emit_object(text, triple, cpu, features)
+        image = emit_object(text, triple, cpu, features, 2)
         object_cache.store(key, image)
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
@@ -88,18 +89,6 @@ def compile_runtime(condition_variables: bool = False) -> dict[str, int]:
     library.detach()
     compiler.detach()
     return addresses
-
-
-def emit_object(text: str, triple: str, cpu: str = "", features: str = "") -> bytes:
-    """The position-independent object of an LLVM module."""
-    import llvmlite.binding as llvm
-    llvm.initialize_all_targets()
-    llvm.initialize_all_asmprinters()
-    machine = llvm.Target.from_triple(triple).create_target_machine(cpu=cpu, features=features, opt=2, reloc="pic",
-                                                                    codemodel="small")
-    with llvm.parse_assembly(text) as module:
-        module.verify()
-        return bytes(machine.emit_object(module))
 
 
 _lock = threading.Lock()
