@@ -112,7 +112,7 @@ def test_scratch_memory_is_given_back_after_an_error():
     with no_grad_recording():
         out = emit(TABLE["matmul"], (emit(TABLE["index"], (exp(a), i), (0,)), a))
     program = build(out)
-    assert program.scratch
+    assert program.scratch is not None
     x, wrong = np.ones((70, 70), np.float32), np.array([0, 99, 1])
     for _ in range(3):
         with pytest.raises(IndexError):

@@ -10,6 +10,7 @@ import numpy as np
 from torsh.backend.base import Storage
 from torsh.backend.cpu import executable
 from torsh.backend.cpu.backend import CpuBackend
+from torsh.backend.cpu.memory import size_class
 from torsh.backend.reference import evaluate
 from torsh.ops.expr import Expr
 
@@ -43,21 +44,30 @@ class Guarded(Storage):
         assert (before == POISON).all() and (after == POISON).all(), f"{what}: memory outside of the buffer was written"
 
 
+class GuardedBlocks:
+    """Stands in for a class of the pool's blocks."""
+
+    def __init__(self, nbytes: int) -> None:
+        self.size = size_class(nbytes)
+        self.taken: dict[int, Guarded] = {}
+
+    def append(self, address: int) -> None:
+        """A block is given back: look at the guards."""
+        self.taken.pop(address).check("scratch memory")
+
+
 class GuardedPool:
     """Stands in for the pool that scratch memory comes from."""
 
-    def __init__(self) -> None:
-        self.taken: dict[int, Guarded] = {}
+    def blocks(self, nbytes: int) -> GuardedBlocks:
+        """A class of its own for every use."""
+        return GuardedBlocks(nbytes)
 
-    def take(self, size: int) -> int:
+    def take(self, blocks: GuardedBlocks) -> int:
         """A poisoned block."""
-        block = Guarded(size)
-        self.taken[block.pointer] = block
+        block = Guarded(blocks.size)
+        blocks.taken[block.pointer] = block
         return block.pointer
-
-    def give(self, address: int, size: int) -> None:
-        """Look at the guards."""
-        self.taken.pop(address).check("scratch memory")
 
 
 @contextmanager

@@ -7,6 +7,7 @@ nothing else.
 """
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,6 +25,8 @@ from torsh.autograd.engine import (
 from torsh.graph.handle import expr_of
 from torsh.graph.window import Window, history_planner
 from torsh.ops.expr import CACHES, LEAF_OP, SEED_OP, VARIABLE_OP, VIEW, Expr, emit, recording
+
+_serials = itertools.count(1)           # of windows that leave histories: later ones are walked first
 
 
 class SegmentPlan:
@@ -148,6 +151,7 @@ class HistoryPlan:
 
     def attach(self, window: Window, live: list[Any], residuals: list[Any]) -> None:
         """Give each live handle its segment after a run."""
+        serial = next(_serials)
         by_expr: dict[Expr, Any] = {}
         for i, plan, _ in self.segments:
             by_expr[plan_head(plan)] = live[i]
@@ -155,7 +159,7 @@ class HistoryPlan:
             targets = [by_expr[e] if e in by_expr else target_of(e, window) for e, _ in plan.items]
             function = window.functions[plan.function] if plan.function is not None else None
             live[i]._history = Segment(plan, [residuals[p] for p in positions], targets,
-                                       (window.serial, plan.order), function)
+                                       (serial, plan.order), function)
         for i in self.freed:
             live[i]._history = FREED
 

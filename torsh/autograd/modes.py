@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torsh.ops.expr import MEMO_GRAD, MEMO_NO_GRAD, recording
 
@@ -28,16 +28,22 @@ class _Mode:
 
     enabled = True
 
-    def __init__(self) -> None:
-        self._saved: list[bool] = []
+    _saved: list[bool]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        mode = object.__new__(cls)
+        mode._saved = []                    # one object may be entered several times
+        return mode
 
     def __enter__(self) -> Any:
         self._saved.append(recording.grad_enabled)
-        _set(self.enabled)
+        recording.grad_enabled = enabled = self.enabled
+        recording.memo = MEMO_GRAD if enabled else MEMO_NO_GRAD
         return self
 
     def __exit__(self, *exc: object) -> None:
-        _set(self._saved.pop())
+        recording.grad_enabled = enabled = self._saved.pop()
+        recording.memo = MEMO_GRAD if enabled else MEMO_NO_GRAD
 
     def clone(self) -> _Mode:
         """A fresh context of the same kind."""
@@ -84,14 +90,11 @@ class no_grad(_Mode):  # noqa: N801 - PyTorch's name
 
     def __new__(cls, fn: Any = None) -> Any:
         """``no_grad(function)`` decorates at once."""
-        mode = object.__new__(cls)
-        if fn is None:
-            return mode
-        mode._saved = []
-        return mode(fn)
+        mode = super().__new__(cls)
+        return mode if fn is None else mode(fn)
 
-    def __init__(self, fn: Any = None) -> None:
-        super().__init__()
+    if TYPE_CHECKING:
+        def __init__(self, fn: Any = None) -> None: ...
 
 
 class enable_grad(_Mode):  # noqa: N801
@@ -101,21 +104,17 @@ class enable_grad(_Mode):  # noqa: N801
 
     def __new__(cls, fn: Any = None) -> Any:
         """``enable_grad(function)`` decorates at once."""
-        mode = object.__new__(cls)
-        if fn is None:
-            return mode
-        mode._saved = []
-        return mode(fn)
+        mode = super().__new__(cls)
+        return mode if fn is None else mode(fn)
 
-    def __init__(self, fn: Any = None) -> None:
-        super().__init__()
+    if TYPE_CHECKING:
+        def __init__(self, fn: Any = None) -> None: ...
 
 
 class set_grad_enabled(_Mode):  # noqa: N801
     """Switch recording of gradients on or off: at once, and for the ``with`` block if used as a context."""
 
     def __init__(self, mode: bool) -> None:
-        super().__init__()
         self.mode = bool(mode)
         self.previous = recording.grad_enabled
         _set(self.mode)
@@ -141,14 +140,13 @@ class inference_mode(_Mode):  # noqa: N801
 
     def __new__(cls, mode: Any = True) -> Any:
         """``inference_mode(function)`` decorates at once."""
-        self = object.__new__(cls)
+        self = super().__new__(cls)
         if callable(mode) and not isinstance(mode, bool):
             self.__init__(True)  # type: ignore[misc]
             return self(mode)
         return self
 
     def __init__(self, mode: Any = True) -> None:
-        super().__init__()
         self.mode = bool(mode)
         self._inference: list[bool] = []
 

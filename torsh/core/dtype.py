@@ -5,6 +5,7 @@ its width first by tensors with dimensions, then by zero-dimensional tensors, th
 """
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache, lru_cache
 from typing import Any, Final
 
@@ -88,11 +89,15 @@ def dtype_by_name(name: str) -> DType:
 
 def from_numpy_dtype(dtype: Any) -> DType:
     """The dtype of NumPy's ``dtype``; raises TypeError for types that tensors cannot hold."""
-    found = _BY_NUMPY.get(np.dtype(dtype).newbyteorder("="))
+    found = _BY_NUMPY.get(dtype) or _BY_NUMPY.get(np.dtype(dtype).newbyteorder("="))
     if found is None:
         names = ", ".join(d.name for d in ALL_DTYPES)
         raise ArgumentTypeError(f"can't convert np.ndarray of type {np.dtype(dtype)}. The supported types are: {names}.")
     return found
+
+
+# Called when the default dtype has changed: whatever is remembered of inference may be wrong.
+default_dtype_changed: Final[list[Callable[[], None]]] = []
 
 
 def get_default_dtype() -> DType:
@@ -104,8 +109,11 @@ def set_default_dtype(dtype: DType) -> None:
     """Set the dtype that Python floats become; only floating-point types are allowed."""
     if not isinstance(dtype, DType) or not dtype.is_floating_point:
         raise ArgumentTypeError(f"only floating-point types are supported as the default type, got {dtype}")
-    _default[0] = dtype
-    result_type.cache_clear()
+    if dtype is not _default[0]:
+        _default[0] = dtype
+        result_type.cache_clear()
+        for forget in default_dtype_changed:
+            forget()
 
 
 @cache

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from torsh.backend.base import Storage
+from torsh.backend.base import Storage, address_of
 from torsh.core.dtype import dtype_by_name
 from torsh.tensor.tensor import Tensor, from_storage
 
@@ -46,7 +46,7 @@ class _Unpickler(pickle.Unpickler):
         number, name, shape, requires_grad = pid
         dtype = dtype_by_name(name)
         array = np.frombuffer(self.buffers[number], np.uint8).view(dtype.numpy).reshape(shape)
-        storage = Storage(array.__array_interface__["data"][0], array.nbytes, array)
+        storage = Storage(address_of(array), array.nbytes, array)
         t = from_storage(storage, shape, dtype)
         return t.requires_grad_() if requires_grad else t
 

@@ -11,7 +11,7 @@ from torsh.ops.activation import glu_expr, gumbel_softmax_expr, prelu_expr, rrel
 from torsh.ops.common import cast, neg
 from torsh.ops.expr import TABLE, Expr, emit, emit1, emit2
 from torsh.tensor import attach_methods
-from torsh.tensor.function import METHODS, NAMESPACES, assign, check_writable, function, recorded, store_out, tensor_operand
+from torsh.tensor.function import METHODS, NAMESPACES, assign, check_writable, function, recalled, recorded, store_out, tensor_operand
 from torsh.tensor.randomness import seeds
 from torsh.tensor.tensor import Tensor
 
@@ -34,6 +34,7 @@ def floating(input: Any, name: str) -> Expr:
     return e
 
 
+@recalled
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
     """``max(0, x)``; the gradient at 0 is 0."""
     e = tensor_operand(input, "relu")
@@ -48,11 +49,13 @@ def relu_(input: Tensor) -> Tensor:
     return relu(input, True)
 
 
+@recalled
 def relu6(input: Tensor, inplace: bool = False) -> Tensor:
     """``min(max(0, x), 6)``."""
     return hardtanh(input, 0.0, 6.0, inplace)
 
 
+@recalled
 def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
     """``x`` limited to [min_val, max_val]; the gradient is 0 at the limits."""
     e = tensor_operand(input, "hardtanh")
@@ -73,6 +76,7 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = Fals
                   inplace, "leaky_relu")
 
 
+@recalled
 def gelu(input: Tensor, approximate: str = "none", *, out: Tensor | None = None) -> Tensor:
     """``x`` times the normal distribution function of x; approximate: ``"none"`` or ``"tanh"``."""
     if out is not None:
@@ -82,11 +86,13 @@ def gelu(input: Tensor, approximate: str = "none", *, out: Tensor | None = None)
     return Tensor(emit1(TABLE["gelu"], floating(input, "gelu"), approximate))
 
 
+@recalled
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
     """``x * sigmoid(x)``."""
     return finish(input, emit1(TABLE["silu"], floating(input, "silu")), inplace, "silu")
 
 
+@recalled
 def mish(input: Tensor, inplace: bool = False) -> Tensor:
     """``x * tanh(softplus(x))``."""
     return finish(input, emit1(TABLE["mish"], floating(input, "mish")), inplace, "mish")
@@ -104,6 +110,7 @@ def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     return finish(input, emit2(TABLE["elu"], floating(input, "elu"), scalar_expr(float(alpha))), inplace, "elu")
 
 
+@recalled
 def selu(input: Tensor, inplace: bool = False) -> Tensor:
     """Scaled elu with the constants of self-normalising networks (Klambauer et al., 2017)."""
     return finish(input, emit1(TABLE["selu"], floating(input, "selu")), inplace, "selu")
@@ -144,16 +151,19 @@ def softshrink(input: Tensor, lambd: float = 0.5, *, out: Tensor | None = None) 
     return Tensor(emit2(TABLE["softshrink"], floating(input, "softshrink"), scalar_expr(float(lambd))))
 
 
+@recalled
 def tanhshrink(input: Tensor) -> Tensor:
     """``x - tanh(x)``."""
     return Tensor(emit1(TABLE["tanhshrink"], tensor_operand(input, "tanhshrink")))
 
 
+@recalled
 def softsign(input: Tensor) -> Tensor:
     """``x / (1 + |x|)``."""
     return recorded(softsign_expr, (input,))  # type: ignore[no-any-return]
 
 
+@recalled
 def logsigmoid(input: Tensor, *, out: Tensor | None = None) -> Tensor:
     """``log(sigmoid(x))``, computed without overflow."""
     if out is not None:
@@ -195,26 +205,28 @@ def rrelu(input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3, trainin
     return finish(input, rrelu_expr(e, *seeds(None), scalar_expr(float(lower)), scalar_expr(float(upper))), inplace, "rrelu")
 
 
+@recalled
 def glu(input: Tensor, dim: int = -1) -> Tensor:
     """The first half of a dimension times the sigmoid of the second half."""
     return recorded(glu_expr, (input,), (dim,))  # type: ignore[no-any-return]
 
 
-def softmax_dim(name: str, dim: int | None, ndim: int) -> int:
+def softmax_dim(name: str, dim: int | None, input: Any) -> int:
     """The dimension of softmax; PyTorch's (deprecated) choice if none is given."""
-    if dim is None:
-        import warnings
-        warnings.warn(f"Implicit dimension choice for {name} has been deprecated. Change the call to include dim=X as an "
-                      "argument.", UserWarning, stacklevel=3)
-        dim = 0 if ndim in (0, 1, 3) else 1
-    return normalise_dim(dim, max(ndim, 1))
+    if dim is not None:
+        return dim
+    import warnings
+    warnings.warn(f"Implicit dimension choice for {name} has been deprecated. Change the call to include dim=X as an argument.",
+                  UserWarning, stacklevel=3)
+    return 0 if len(tensor_operand(input, name).shape) in (0, 1, 3) else 1
 
 
-def _softmax(name: str, input: Tensor, dim: int | None, dtype: DType | None) -> Tensor:
+@recalled
+def _softmax(input: Tensor, name: str, dim: int, dtype: DType | None) -> Tensor:
     e = tensor_operand(input, name)
     if dtype is not None and dtype is not e.dtype:
         e = emit1(TABLE["cast"], e, dtype.name)
-    d = softmax_dim(name, dim, len(e.shape))
+    d = normalise_dim(dim, max(len(e.shape), 1))
     if e.dtype.category < 2:
         raise UnsupportedDTypeError(f'"{name}_lastdim_kernel_impl" not implemented for \'{e.dtype.name}\'')
     return tensor_of(emit1(TABLE[name], e, d))  # type: ignore[no-any-return]
@@ -222,21 +234,22 @@ def _softmax(name: str, input: Tensor, dim: int | None, dtype: DType | None) -> 
 
 def softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: DType | None = None) -> Tensor:
     """Exponentials normalised to sum to 1 along a dimension."""
-    return _softmax("softmax", input, dim, dtype)
+    return _softmax(input, "softmax", softmax_dim("softmax", dim, input), dtype)
 
 
 def log_softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: DType | None = None) -> Tensor:
     """Logarithm of softmax, computed without overflow."""
-    return _softmax("log_softmax", input, dim, dtype)
+    return _softmax(input, "log_softmax", softmax_dim("log_softmax", dim, input), dtype)
 
 
 def softmin(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: DType | None = None) -> Tensor:
     """softmax of ``-input``."""
-    return recorded(_softmin, (input,), (softmax_dim("softmin", dim, input.ndim), dtype))  # type: ignore[no-any-return]
+    return recorded(_softmin, (input,), (softmax_dim("softmin", dim, input), dtype))  # type: ignore[no-any-return]
 
 
 def _softmin(input: Expr, dim: int, dtype: DType | None) -> Expr:
     e = neg(input)
+    dim = normalise_dim(dim, max(len(e.shape), 1))
     return emit1(TABLE["softmax"], e if dtype is None else cast(e, dtype), dim)
 
 
@@ -249,7 +262,7 @@ def gumbel_softmax(logits: Tensor, tau: float = 1, hard: bool = False, eps: floa
 def torch_softmax(name: str) -> None:
     """``torsh.softmax(input, dim, dtype=None)`` and the method."""
     def fn(input: Tensor, dim: int, dtype: DType | None = None) -> Tensor:
-        return _softmax(name, input, dim, dtype)
+        return _softmax(input, name, dim, dtype)
     fn.__name__ = name
     fn.__doc__ = f"``{name}`` along a dimension."
     function(name)(fn)

@@ -54,7 +54,7 @@ def run_behind(token: Token) -> None:
     if token.window is None:
         raise CompileError("the value of this tensor was never computed, because the program that it was part of failed: "
                            + getattr(token, "error", "it was interrupted"))
-    token.window.run()
+    token.window.run(token)
 
 
 class Handle:
@@ -169,8 +169,8 @@ def position_of(storage: Storage | None, window: Window) -> int:
 
 def renew(window: Window) -> None:
     """Something that has views was written: expressions of views and leaves are looked up again."""
+    window.renewed.append(window.token)
     window.token = token_of(window)
-    window.renewed = True
 
 
 def derive(t: Any, root_expr: Expr, window: Window) -> Expr:

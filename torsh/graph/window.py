@@ -8,13 +8,13 @@ heads whose backward has been taken, in-place pairs), all compared by identity.
 from __future__ import annotations
 
 import ctypes
-import itertools
 import threading
 from collections.abc import Callable, Sequence
 from sys import getrefcount
 from typing import Any, Final
 
 from torsh.backend.base import Backend, Executable, Storage
+from torsh.core.dtype import default_dtype_changed
 from torsh.core.errors import CompileError, IndexOutOfRangeError
 from torsh.graph.handle import expr_of, materialised, position_of, renew, requires_grad, run_behind, token_of, write
 from torsh.ops.expr import (
@@ -39,7 +39,6 @@ PROGRAM_LIMIT: Final = 4096       # programs kept
 MEMO_LIMIT: Final = 400_000       # interned expressions kept
 
 PROGRAMS: Final[dict[Any, Program]] = {}
-_serials = itertools.count(1)
 _backend: list[Backend] = []
 # Set by the autograd layer: keep_history(live handles, consumed heads, cuts) -> HistoryPlan | None.
 history_planner: list[Callable[..., Any]] = []
@@ -63,7 +62,7 @@ class Window:
     """One thread's recording between two runs."""
 
     __slots__ = ("token", "pending", "leaves", "storages", "scalars", "variables", "consumed", "cuts", "functions",
-                 "lock", "closed", "serial", "renewed")
+                 "lock", "closed", "renewed")
     tensor_class: Any = None
 
     def __init__(self, lock: Any = None) -> None:
@@ -78,8 +77,7 @@ class Window:
         self.functions: list[Any] = []        # calls of custom autograd functions
         self.lock = threading.RLock() if lock is None else lock
         self.closed = False
-        self.renewed = False                  # has something that has views been written?
-        self.serial = next(_serials)
+        self.renewed: list[Any] = []          # earlier tokens: something that has views has been written
 
     def replace(self) -> Window:
         """Give this thread a new window (this one has been run by another thread)."""
@@ -88,12 +86,24 @@ class Window:
             recording.window = new
         return recording.window
 
-    def run(self) -> None:
-        """Run the window, from whichever thread."""
+    def reset(self) -> None:
+        """Let go of everything: the window has been run, and recording starts again."""
+        self.token.window = None            # a window and its token refer to each other
+        for token in self.renewed:
+            token.window = None
+        self.token = token_of(self)
+        self.pending, self.leaves, self.storages, self.scalars = [], [], [], []
+        if self.variables or self.consumed or self.cuts or self.functions or self.renewed:
+            self.variables, self.consumed, self.cuts, self.functions, self.renewed = [], [], {}, [], []
+
+    def run(self, token: Any) -> None:
+        """Run the window, from whichever thread, if what was recorded under ``token`` has not been run."""
         if recording.window is self:
             flush()
             return
         with self.lock:
+            if token.window is None:        # the owner was faster
+                return
             # The owner may be recording at this moment: what it adds now is run by a later call, so the leaves stay.
             self.closed = True
             self.token = token_of(self)
@@ -131,10 +141,12 @@ def flush() -> None:
             abandon(window, error)
             raise
         finally:
-            if recording.window is window:
-                recording.window = Window(lock)
-            window.closed = True
-            release(window)
+            if window.closed:               # another thread ran it meanwhile
+                release(window)
+                if recording.window is window:
+                    recording.window = Window(lock)
+            else:
+                window.reset()
     if len(MEMO_GRAD) > MEMO_LIMIT or len(MEMO_NO_GRAD) > MEMO_LIMIT or len(PROGRAMS) > PROGRAM_LIMIT:
         evict()
 
@@ -159,7 +171,10 @@ def release(window: Window) -> None:
     """Let go of everything that a window which has been run referred to."""
     window.pending = window.leaves = window.storages = window.scalars = _NOTHING
     window.variables = window.consumed = window.cuts = window.functions = _NOTHING
-    window.token.window = None          # a window and its token refer to each other
+    for token in (window.token, *window.renewed):
+        token.window = None
+    window.renewed = _NOTHING
+    window.closed = True
 
 
 def evict() -> None:
@@ -186,24 +201,31 @@ def run_window(window: Window) -> Program | None:
         return None
     statistics["flushes"] += 1
     exprs = tuple([t._expr for t in live])
-    homes = [_NO_HOME if t._home is None else place_of(t._home) for t in live]
-    into: list[Storage | None] = [storage for storage, _ in homes]
-    pairs = tuple([position for _, position in homes])
+    into: list[Storage | None] = []
+    pairs: tuple[int, ...] = ()
+    for t in live:
+        if t._home is not None:
+            into, pairs = homes_of(live)
+            break
     key = (exprs, pairs, tuple(window.consumed), tuple(window.cuts)) if window.consumed or window.cuts else (exprs, pairs)
     program = PROGRAMS.get(key)
     if program is None:
         program = build_program(window, live, exprs, pairs)
         PROGRAMS[key] = program
-    extra = len(program.placeholders) - len(into)
-    if extra:
-        into.extend([None] * extra)
-    homes.clear()
+    if into:
+        into.extend([None] * (len(program.placeholders) - len(into)))
     try:
         results = program.executable.run(window.storages, window.scalars, into)
     except IndexOutOfRangeError as error:
-        raise rescue(error, live, into, window) from None
+        raise rescue(error, live, into or [None] * len(live), window) from None
     assign(window, program, live, results)
     return program
+
+
+def homes_of(live: list[Any]) -> tuple[list[Storage | None], tuple[int, ...]]:
+    """For each live handle the memory that it had before it was written to, if it may have it again, and its leaf position."""
+    homes = [_NO_HOME if t._home is None else place_of(t._home) for t in live]
+    return [storage for storage, _ in homes], tuple([position for _, position in homes])
 
 
 def place_of(home: tuple[Storage, int]) -> tuple[Storage | None, int]:
@@ -433,6 +455,7 @@ def calibrate() -> int:
     raise RuntimeError("reference counts are not usable on this Python")
 
 
+default_dtype_changed.append(evict)
 _references: Final = calibrate()
 new_window[:] = [Window]
 recording.window = Window()

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from torsh.backend.base import Storage
+from torsh.backend.base import Storage, address_of
 from torsh.core.dtype import float32, float64, get_default_dtype
 from torsh.core.errors import CompileError, DTypeError
 from torsh.graph.capture import Structure, before_replay
@@ -56,7 +56,7 @@ def zeros_like(p: Any, value: float = 0.0) -> Tensor:
     dtype = p.dtype
     number = complex(value, value) if dtype.is_complex else value
     array = np.full(tuple(p.shape), number, dtype.numpy) if value else np.zeros(tuple(p.shape), dtype.numpy)
-    storage = Storage(array.__array_interface__["data"][0], array.nbytes, array)
+    storage = Storage(address_of(array), array.nbytes, array)
     return from_storage(storage, array.shape, dtype)
 
 

@@ -22,7 +22,7 @@ from torsh.core.errors import SerializationError
 from torsh.core.size import Size
 from torsh.tensor.tensor import Tensor, contiguous_strides, from_storage
 
-from torsh.backend.base import Storage  # isort: skip
+from torsh.backend.base import Storage, address_of  # isort: skip
 
 DEPTH_LIMIT: Final = 200
 _COMPLEX: Final[dict[str, np.dtype[Any]]] = {"complex64": np.dtype(np.float32), "complex128": np.dtype(np.float64)}
@@ -182,7 +182,7 @@ def decode(text: Any, arrays: dict[str, np.ndarray[Any, Any]], file: str) -> Any
 
 def tensor_over(array: np.ndarray[Any, Any]) -> Tensor:
     """A tensor that takes over an array's memory."""
-    storage = Storage(array.__array_interface__["data"][0], array.nbytes, array)
+    storage = Storage(address_of(array), array.nbytes, array)
     return from_storage(storage, array.shape, from_numpy_dtype(array.dtype))
 
 

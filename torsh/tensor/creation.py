@@ -2,13 +2,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from array import array
+from typing import Any, Final
 
 import numpy as np
 
-from torsh.backend.base import Storage
+from torsh.backend.base import Storage, address_of
 from torsh.core.device import require_available
-from torsh.core.dtype import DType, from_numpy_dtype, get_default_dtype, scalar_dtype
+from torsh.core.dtype import DType, bool_, float32, from_numpy_dtype, get_default_dtype, int64, scalar_dtype
 from torsh.core.errors import ArgumentTypeError, DTypeError, InvalidArgumentError, ShapeMismatchError
 from torsh.core.shape import contiguous_strides
 from torsh.core.size import Size
@@ -88,6 +89,29 @@ def infer_data(data: Any) -> tuple[np.ndarray[Any, Any], DType]:
     return np.array(values, dtype.numpy).reshape(shape), dtype
 
 
+_EXACT: Final = {bool: bool_, int: int64}
+
+
+def array_of(data: Any, dtype: DType | None) -> tuple[np.ndarray[Any, Any], DType]:
+    """A new array with a copy of the data, and its dtype: the given one, or what PyTorch infers."""
+    kinds = set(map(type, data)) if data.__class__ is list or data.__class__ is tuple else {data.__class__}
+    kind = kinds.pop() if len(kinds) == 1 else None
+    if kind in (bool, int, float):              # numbers of one kind: nothing to look for
+        want = dtype or (get_default_dtype() if kind is float else _EXACT[kind])
+        try:
+            if kind is not float:
+                return np.array(data, want.numpy), want
+            if want is float32:                 # by way of an array that overflows to inf without a warning
+                numbers = np.frombuffer(array("f", (data,) if data.__class__ is float else data), np.float32)
+                return numbers.reshape(()) if data.__class__ is float else numbers, want
+        except OverflowError:                   # PyTorch's error, or its way around
+            pass
+    values, inferred = infer_data(data)
+    want = inferred if dtype is None else dtype
+    with np.errstate(all="ignore"):
+        return np.array(values, dtype=want.numpy, order="C", copy=True), want
+
+
 def nested_shape(data: Any, flat: list[Any]) -> tuple[int, ...]:
     """The shape of nested sequences; their elements are appended to ``flat``."""
     if isinstance(data, Tensor):
@@ -133,11 +157,8 @@ def tensor(data: Any, *, dtype: DType | None = None, device: Any = None, require
                       UserWarning, stacklevel=2)
         out = data.detach().clone()
         return finish(out if dtype is None else out.to(dtype), requires_grad, device)
-    array, inferred = infer_data(data)
-    want = inferred if dtype is None else dtype
-    with np.errstate(all="ignore"):
-        array = np.array(array, dtype=want.numpy, order="C", copy=True)
-    return finish(from_array(array, want), requires_grad, device)
+    values, want = array_of(data, dtype)
+    return finish(from_array(values, want), requires_grad, device)
 
 
 @function("from_numpy", method=False, out=False)
@@ -154,7 +175,7 @@ def from_numpy(array: np.ndarray[Any, Any]) -> Tensor:
         raise InvalidArgumentError("given numpy array has byte order different from the native byte order: use "
                                    "array.astype(array.dtype.newbyteorder('='))")
     if array.flags.c_contiguous:
-        storage = Storage(array.__array_interface__["data"][0], array.nbytes, array, True)
+        storage = Storage(address_of(array), array.nbytes, array, True)
         return from_storage(storage, array.shape, dtype)
     return strided_alias(array, dtype)
 
@@ -171,7 +192,7 @@ def strided_alias(array: np.ndarray[Any, Any], dtype: DType) -> Tensor:
                                    "to reallocate the memory.")
     strides = tuple(s // size for s in array.strides)
     span = 0 if array.size == 0 else 1 + sum((n - 1) * s for n, s in zip(array.shape, strides, strict=True))
-    storage = Storage(array.__array_interface__["data"][0], span * size, array, True)
+    storage = Storage(address_of(array), span * size, array, True)
     flat = from_storage(storage, (span,), dtype)
     return make_view(flat, TABLE["as_strided"], (tuple(array.shape), strides, 0), Tensor)  # type: ignore[no-any-return]
 
@@ -185,7 +206,7 @@ def as_tensor(data: Any, dtype: DType | None = None, device: Any = None, *, copy
     if isinstance(data, Tensor):
         t = data if dtype is None or data.dtype is dtype else data.to(dtype)
         t = t.clone() if copy and t is data else t
-    elif isinstance(data, np.ndarray) and not copy and all(s >= 0 for s in data.strides):
+    elif isinstance(data, np.ndarray) and not copy and (data.flags.c_contiguous or min(data.strides) >= 0):
         t = from_numpy(data)
         t = t if dtype is None or t.dtype is dtype else t.to(dtype)
     else:
@@ -209,7 +230,7 @@ def creation_options(e: Tensor, dtype: DType | None) -> DType:
     return e.dtype if dtype is None else dtype
 
 
-@function("zeros", method=False)
+@function("zeros", method=False, recall=True)
 def zeros(*size: Any, dtype: DType | None = None, layout: Any = None, device: Any = None, pin_memory: bool = False,
           requires_grad: bool = False) -> Tensor:
     """A tensor of zeros of the given sizes (numbers or one sequence)."""
@@ -217,7 +238,7 @@ def zeros(*size: Any, dtype: DType | None = None, layout: Any = None, device: An
     return finish(filled(sizes(size, "zeros"), typed(0, dtype), dtype), requires_grad, device)
 
 
-@function("ones", method=False)
+@function("ones", method=False, recall=True)
 def ones(*size: Any, dtype: DType | None = None, layout: Any = None, device: Any = None, pin_memory: bool = False,
          requires_grad: bool = False) -> Tensor:
     """A tensor of ones of the given sizes (numbers or one sequence)."""
@@ -225,7 +246,7 @@ def ones(*size: Any, dtype: DType | None = None, layout: Any = None, device: Any
     return finish(filled(sizes(size, "ones"), typed(1, dtype), dtype), requires_grad, device)
 
 
-@function("empty", method=False)
+@function("empty", method=False, recall=True)
 def empty(*size: Any, dtype: DType | None = None, layout: Any = None, device: Any = None, pin_memory: bool = False,
           requires_grad: bool = False, memory_format: Any = None) -> Tensor:
     """A tensor whose contents are undefined."""
@@ -467,7 +488,7 @@ def frombuffer(buffer: Any, *, dtype: DType, count: int = -1, offset: int = 0, r
         raise InvalidArgumentError(f"requested buffer length ({count} * {dtype.itemsize} bytes) after offset ({offset} bytes) "
                                    f"must not be greater than actual buffer length ({len(view)} bytes)")
     array = np.frombuffer(view, np.uint8, count * dtype.itemsize, offset)
-    storage = Storage(array.__array_interface__["data"][0], array.nbytes, (array, buffer), True)
+    storage = Storage(address_of(array), array.nbytes, (array, buffer), True)
     return finish(from_storage(storage, (count,), dtype), requires_grad, None)
 
 

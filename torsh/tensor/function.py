@@ -14,7 +14,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -40,14 +40,15 @@ def scalar_type_name(dtype: DType) -> str:
 
 
 def function(name: str, *, namespace: str = "", method: bool | str = True, inplace: bool = False, out: bool = True,
-             aliases: tuple[str, ...] = ()) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+             recall: bool = False, aliases: tuple[str, ...] = ()) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Declare a function of the API under ``name`` (and ``aliases``), see the module's docstring.
 
     namespace: where the function lives ("" for torsh itself; None for methods only). method: also a method of Tensor
-    (a string: under that name). inplace: also ``name_``. out: accepts ``out=``.
+    (a string: under that name). inplace: also ``name_``. out: accepts ``out=``. recall: see :func:`recalled`.
     """
     def declare(fn: Callable[..., Any]) -> Callable[..., Any]:
         public = accepting_out(fn, name) if out else fn
+        public = recalled(fn, public) if recall else public
         for label in (name, *aliases):
             if namespace is not None:
                 NAMESPACES.setdefault(namespace, {})[label] = public
@@ -109,6 +110,73 @@ def recorded_expr(build: Callable[..., Expr], operands: tuple[Any, ...], options
     if found is None:
         found = memo[key] = build(*args, *options)
     return found
+
+
+class Several(NamedTuple):
+    """What :func:`recalled` remembers of a function with several results."""
+
+    kind: Any
+    exprs: tuple[Expr, ...]
+
+
+def recalled(fn: Callable[..., Any], public: Callable[..., Any] | None = None) -> Callable[..., Any]:
+    """A function of one tensor (its first argument) and options, or of options alone, that remembers its results.
+
+    Its checks and rules run once for an expression and options; then a call is one look-up. Only results that are nothing but
+    expressions are remembered: no views, no autograd leaves, nothing that depends on numbers of the call.
+
+    public: what runs where nothing is remembered, ``fn`` by default; it may take options (``out``) that ``fn`` does not.
+    """
+    general = fn if public is None else public
+
+    @functools.wraps(general)
+    def look_up(*args: Any, **kwargs: Any) -> Any:
+        window = recording.window
+        token = window.token
+        try:
+            t = args[0]
+            if isinstance(t, Handle):
+                e = t._expr if t._token is token else synchronise_handle(t)
+                key: Any = (fn, e, args[1:], *kwargs.items()) if kwargs else (fn, e, args[1:])
+            else:
+                key = (fn, args, *kwargs.items())
+            found: Any = recording.memo.get(key)
+        except (IndexError, TypeError):         # no arguments; or a list, which cannot be looked up
+            return general(*args, **kwargs)
+        if found is not None:
+            if len(window.pending) > NODE_LIMIT:
+                flush()
+                return look_up(*args, **kwargs)
+            if found.__class__ is Expr:
+                return tensor_of(found)
+            return found.kind(*[tensor_of(e) for e in found.exprs])
+        memo, numbers = recording.memo, len(window.scalars)
+        result = general(*args, **kwargs)
+        if window.token is token and recording.window is window and len(window.scalars) == numbers:
+            value = remembered(result, token, (*args[1:], *kwargs.values()), args[0])
+            if value is not None:
+                memo[key] = value
+        return result
+    return look_up
+
+
+def remembered(result: Any, token: Any, options: tuple[Any, ...], first: Any) -> Any:
+    """What :func:`recalled` keeps of a result, or None."""
+    if any(isinstance(o, Handle) for o in options):
+        return None
+    several = isinstance(result, tuple)
+    for r in result if several else (result,):
+        if not isinstance(r, Handle) or r is first or r._token is not token or r._root is not None or r._storage is not None \
+                or r._leaf_grad or r._extra or r._home is not None:
+            return None
+    if not several:
+        return result._expr
+    kind: Any = type(result) if hasattr(result, "_fields") else _tuple
+    return Several(kind, tuple([r._expr for r in result]))
+
+
+def _tuple(*values: Any) -> tuple[Any, ...]:
+    return values
 
 
 def operand_of(build: Callable[..., Expr], position: int, value: Any) -> Expr | None:

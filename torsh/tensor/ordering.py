@@ -26,7 +26,7 @@ def sorted_pair(e: Expr, where: Expr, dim: int, name: str) -> Any:
     return ValuesIndices[name](Tensor(values), Tensor(where))
 
 
-@function("sort")
+@function("sort", recall=True)
 def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> Any:
     """(values, indices) sorted along a dimension; NaN counts as largest."""
     e = tensor_operand(input, "sort")
@@ -38,19 +38,19 @@ def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = 
     return sorted_pair(e, emit1(TABLE["argsort"], e, (d, bool(descending), bool(stable))), d, "sort")
 
 
-@function("argsort", out=False)
+@function("argsort", out=False, recall=True)
 def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> Tensor:
     """Positions that sort a dimension."""
     return sort(input, dim, descending, stable).indices  # type: ignore[no-any-return]
 
 
-@function("msort")
+@function("msort", recall=True)
 def msort(input: Tensor) -> Tensor:
     """Values sorted along the first dimension."""
     return sort(input, 0).values  # type: ignore[no-any-return]
 
 
-@function("topk")
+@function("topk", recall=True)
 def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Any:
     """(values, indices) of the k largest (smallest) entries of a dimension."""
     e = tensor_operand(input, "topk")
@@ -64,7 +64,7 @@ def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: boo
     return sorted_pair(e, emit1(TABLE["topk_indices"], e, (int(k), d, bool(largest), bool(sorted))), d, "topk")
 
 
-@function("kthvalue")
+@function("kthvalue", recall=True)
 def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Any:
     """(values, indices) of the k-th smallest entries of a dimension."""
     e = tensor_operand(input, "kthvalue")
@@ -81,7 +81,7 @@ def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Any
     return ValuesIndices["kthvalue"](*picked(e, emit1(TABLE["slice"], order, spec), (d,), keepdim))
 
 
-@function("mode")
+@function("mode", recall=True)
 def mode(input: Tensor, dim: int = -1, keepdim: bool = False) -> Any:
     """(values, indices) of the most frequent entries of a dimension (the smallest of equally frequent ones)."""
     e = tensor_operand(input, "mode")

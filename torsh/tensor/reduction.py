@@ -53,7 +53,7 @@ def check_axis(values: Any, allowed: str) -> None:
         raise ArgumentTypeError(f"{allowed}(): argument 'dim' must be tuple of ints, not {type(values).__name__}")
 
 
-@function("sum")
+@function("sum", recall=True)
 def sum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
     """Sum over the given dimensions (all by default); integers are summed in int64."""
     e = tensor_operand(input, "sum")
@@ -67,7 +67,7 @@ def sum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DType |
     return Tensor(reduce_with("sum", e, axes_of(dim, len(e.shape)), keepdim))
 
 
-@function("nansum")
+@function("nansum", recall=True)
 def nansum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
     """Sum that counts NaN as zero."""
     e = tensor_operand(input, "nansum")
@@ -78,7 +78,7 @@ def nansum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DTyp
     return sum(Tensor(e), dim, keepdim, dtype=dtype)  # type: ignore[no-any-return]
 
 
-@function("mean")
+@function("mean", recall=True)
 def mean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
     """Arithmetic mean over the given dimensions (all by default)."""
     e = tensor_operand(input, "mean")
@@ -91,7 +91,7 @@ def mean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DType 
     return Tensor(reduce_with("mean", e, axes_of(dim, len(e.shape)), keepdim))
 
 
-@function("nanmean")
+@function("nanmean", recall=True)
 def nanmean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
     """Mean of the elements that are not NaN."""
     if input.dtype.category < 2:
@@ -100,7 +100,7 @@ def nanmean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DTy
     return nansum(input, dim, keepdim, dtype=dtype) / count  # type: ignore[no-any-return]
 
 
-@function("prod")
+@function("prod", recall=True)
 def prod(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
     """Product over one dimension (all by default); integers are multiplied in int64."""
     e = tensor_operand(input, "prod")
@@ -123,13 +123,13 @@ def not_empty(e: Expr, axes: tuple[int, ...], name: str, dim: Any) -> None:
             raise IndexOutOfRangeError(f"{name}(): Expected reduction dim {a} to have non-zero size.")
 
 
-@function("amax")
+@function("amax", recall=True)
 def amax(input: Tensor, dim: Any = (), keepdim: bool = False) -> Tensor:
     """Largest elements over the given dimensions; the gradient is shared by equal ones."""
     return _extreme(input, dim, keepdim, "amax")
 
 
-@function("amin")
+@function("amin", recall=True)
 def amin(input: Tensor, dim: Any = (), keepdim: bool = False) -> Tensor:
     """Smallest elements over the given dimensions; the gradient is shared by equal ones."""
     return _extreme(input, dim, keepdim, "amin")
@@ -144,20 +144,20 @@ def _extreme(input: Tensor, dim: Any, keepdim: bool, name: str) -> Tensor:
     return Tensor(reduce_with(name, e, axes, keepdim))
 
 
-@function("aminmax")
+@function("aminmax", recall=True)
 def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> Any:
     """(min, max) over one dimension or all."""
     return result_tuple("aminmax", "min", "max")(amin(input, () if dim is None else dim, keepdim),
                                                  amax(input, () if dim is None else dim, keepdim))
 
 
-@function("argmax")
+@function("argmax", recall=True)
 def argmax(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """Position of the (first) largest element, in one dimension or in the flattened tensor."""
     return _position(input, dim, keepdim, "argmax")
 
 
-@function("argmin")
+@function("argmin", recall=True)
 def argmin(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """Position of the (first) smallest element, in one dimension or in the flattened tensor."""
     return _position(input, dim, keepdim, "argmin")
@@ -197,7 +197,7 @@ def _max_or_min(name: str) -> None:
     fn.__name__ = name
     fn.__doc__ = (f"Without dim: the {name}imum element. With dim: (values, indices) over it. With another tensor: the "
                   f"elementwise {name}imum.")
-    function(name)(fn)
+    function(name, recall=True)(fn)
 
 
 def TABLE_INT8() -> DType:
@@ -221,13 +221,13 @@ _max_or_min("max")
 _max_or_min("min")
 
 
-@function("any")
+@function("any", recall=True)
 def any_(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
     """Is any element true, over the given dimensions?"""
     return _truth(input, dim, keepdim, "any")
 
 
-@function("all")
+@function("all", recall=True)
 def all_(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
     """Are all elements true, over the given dimensions?"""
     return _truth(input, dim, keepdim, "all")
@@ -247,7 +247,7 @@ def _truth(input: Tensor, dim: Any, keepdim: bool, name: str) -> Tensor:
     return Tensor(cast(r, kind) if kind.name == "uint8" else r)
 
 
-@function("count_nonzero", out=False)
+@function("count_nonzero", out=False, recall=True)
 def count_nonzero(input: Tensor, dim: Any = None) -> Tensor:
     """Number of elements that are not zero."""
     return sum(Tensor(cast(tensor_operand(input, "count_nonzero"), bool_)), dim)  # type: ignore[no-any-return]

@@ -9,7 +9,7 @@ import numpy as np
 
 from torsh.autograd.engine import run_backward
 from torsh.autograd.functions import backward
-from torsh.backend.base import Storage
+from torsh.backend.base import Storage, address_of
 from torsh.core.device import device as Device
 from torsh.core.dtype import DType
 from torsh.core.errors import ArgumentTypeError, AutogradError, DTypeError, ShapeMismatchError
@@ -522,8 +522,9 @@ def from_storage(storage: Storage, shape: tuple[int, ...], dtype: DType) -> Tens
 
 def from_array(array: np.ndarray[Any, Any], dtype: DType) -> Tensor:
     """A tensor that takes over a contiguous NumPy array which nobody else will use."""
-    array = np.require(array, requirements="C")      # ascontiguousarray would add a dimension to scalars
-    storage = Storage(array.__array_interface__["data"][0], array.nbytes, array)
+    if not array.flags.c_contiguous:
+        array = np.require(array, requirements="C")      # ascontiguousarray would add a dimension to scalars
+    storage = Storage(address_of(array), array.nbytes, array)
     return from_storage(storage, array.shape, dtype)
 
 

@@ -6,14 +6,15 @@ import threading
 from array import array
 from collections.abc import Callable, Sequence
 from ctypes import addressof, c_int64
+from operator import attrgetter
 from typing import Any, Final
 
 import numpy as np
 
 from torsh.backend.base import Storage
 from torsh.backend.cpu import jit
-from torsh.backend.cpu.memory import POOL, pooled, size_class
-from torsh.backend.cpu.native import RECORD_WORDS, native_runtime
+from torsh.backend.cpu.memory import POOL, pooled
+from torsh.backend.cpu.native import HEAD_WORDS, RECORD_WORDS, native_runtime
 from torsh.backend.reference.evaluate import Memory
 from torsh.compiler.build import REFUSED
 from torsh.compiler.kernel import Call
@@ -22,7 +23,10 @@ from torsh.core.errors import CompileError, IndexOutOfRangeError
 
 SHARE_FROM: Final = 1 << 15       # cost of a call from which on threads share it
 UNREAD: Final = "8x"              # format of a table word that no call reads
+_RANGE_WORDS: Final = 3           # of a table's head: records, first and last call
 INTERRUPTIBLE: Final = 1 << 28    # cost of calls between two looks at pending signals (some tenths of a second)
+
+_pointer: Final = attrgetter("pointer")
 
 
 class _Status(threading.local):
@@ -43,74 +47,81 @@ class CpuExecutable:
     def __init__(self, plan: Plan, scalar_kinds: Sequence[str]) -> None:
         self.plan = plan
         runtime = native_runtime()
-        self.native = runtime.run
+        self.native = runtime.run_table
         calls = [s for s in plan.steps if isinstance(s, Call)]
         self.count = len(calls)
         self.records, self.params = _packed(calls, runtime.threads)
         self.address = self.records.buffer_info()[0]
         self.sections = _sections(plan)
-        self.pack = struct.Struct(f"={1 + plan.leaves + len(plan.output_bytes)}q{''.join(scalar_kinds)}").pack
+        self.leaves = plan.leaves
+        words = HEAD_WORDS + 1 + plan.leaves + len(plan.output_bytes)
+        self.pack = struct.Struct(f"={words}q{''.join(scalar_kinds)}").pack
         self.tail = struct.pack(f"={len(plan.constants)}d", *plan.constants)
         self.scalar_kinds = scalar_kinds
         self.used_scalars = [k for k, kind in enumerate(scalar_kinds) if kind != UNREAD]
         self.all_scalars = len(self.used_scalars) == len(scalar_kinds)
-        self.output_classes = [(n, size_class(n)) for n in plan.output_bytes]
-        self.scratch = size_class(plan.scratch_bytes) if plan.scratch_bytes else 0
+        self.outputs = [(n, POOL.blocks(n)) for n in plan.output_bytes]
+        self.scratch = POOL.blocks(plan.scratch_bytes) if plan.scratch_bytes else None
         self.simple = len(self.sections) == 1 and isinstance(self.sections[0], tuple)
 
     def run(self, leaves: Sequence[Storage], scalars: Sequence[Any], into: Sequence[Storage | None]) -> list[Storage]:
         """Compute all outputs; see :meth:`torsh.backend.base.Executable.run`."""
-        outputs: list[Any] = [pooled(*sizes) if s is None else s for s, sizes in zip(into, self.output_classes)]  # noqa: B905
-        scratch = POOL.take(self.scratch) if self.scratch else 0
+        outputs: list[Any]
+        if into:
+            outputs = [pooled(*sizes) if s is None else s for s, sizes in zip(into, self.outputs)]  # noqa: B905
+        else:
+            outputs = [pooled(*sizes) for sizes in self.outputs]
+        if len(leaves) > self.leaves:
+            leaves = leaves[:self.leaves]
+        blocks = self.scratch
+        if blocks is None:
+            self.run_table(0, (*map(_pointer, leaves), *map(_pointer, outputs)), scalars)
+            return outputs
+        scratch = POOL.take(blocks)
         try:
-            self.run_table(self.table(scratch, leaves, outputs, scalars), scalars)
+            self.run_table(scratch, (*map(_pointer, leaves), *map(_pointer, outputs)), scalars)
         finally:
-            if scratch:
-                POOL.give(scratch, self.scratch)
+            blocks.append(scratch)
         return outputs
-
-    def table(self, scratch: int, leaves: Sequence[Storage], outputs: Sequence[Storage], scalars: Sequence[Any]) -> Any:
-        """The words that calls find their buffers and numbers in."""
-        used = self.used_scalars
-        numbers = scalars[:len(used)] if self.all_scalars else [scalars[k] for k in used]
-        count = self.plan.leaves
-        if len(leaves) > count:
-            leaves = leaves[:count]
-        words = (scratch, *[s.pointer for s in leaves], *[s.pointer for s in outputs], *numbers)
-        return packed(self.pack, words) + self.tail
 
     def bind(self, leaves: Sequence[int], into: Sequence[int]) -> Callable[[Sequence[Any]], None]:
         """See :meth:`torsh.backend.base.Executable.bind`."""
-        plan = self.plan
-        pointers = struct.pack(f"={plan.leaves + len(into)}q", *leaves[:plan.leaves], *into)
-        first, numbers = struct.Struct("=q").pack, struct.Struct("=" + "".join(self.scalar_kinds)).pack
+        pointers = (*leaves[:self.leaves], *into)
+        blocks = self.scratch
 
         def run(scalars: Sequence[Any]) -> None:
-            scratch = POOL.take(self.scratch) if self.scratch else 0
+            if blocks is None:
+                self.run_table(0, pointers, scalars)
+                return
+            scratch = POOL.take(blocks)
             try:
-                used = self.used_scalars
-                values = scalars[:len(used)] if self.all_scalars else [scalars[k] for k in used]
-                self.run_table(b"".join((first(scratch), pointers, packed(numbers, values), self.tail)), scalars)
+                self.run_table(scratch, pointers, scalars)
             finally:
-                if scratch:
-                    POOL.give(scratch, self.scratch)
+                blocks.append(scratch)
         return run
 
-    def run_table(self, table: bytes, scalars: Sequence[Any]) -> None:
-        """Run all steps."""
+    def run_table(self, scratch: int, pointers: tuple[int, ...], scalars: Sequence[Any]) -> None:
+        """Run all steps; what calls find their buffers and numbers in is the scratch memory, leaves, outputs and numbers."""
+        used = self.used_scalars
+        numbers = scalars[:len(used)] if self.all_scalars else [scalars[k] for k in used]
+        try:
+            table = self.pack(self.address, 0, self.count, *_status.addresses, scratch, *pointers, *numbers)
+        except struct.error:
+            raise OverflowError("Python integer too large to convert to a 64-bit number") from None
+        if self.tail:
+            table += self.tail
         if not self.simple:
             self.run_sections(table, scalars)
-        elif self.native(self.address, 0, self.count, table, *_status.addresses) != self.count:
+        elif self.native(table) != self.count:
             self.failed()
 
     def run_sections(self, table: bytes, scalars: Sequence[Any]) -> None:
         """Runs of calls, with host steps in between; signals are looked at after each."""
+        begin = 8 * _RANGE_WORDS
         for section in self.sections:
             if isinstance(section, HostStep):
                 run_host_step(section, table, scalars)
-                continue
-            begin, end = section
-            if self.native(self.address, begin, end, table, *_status.addresses) != end:
+            elif self.native(struct.pack(f"={_RANGE_WORDS}q", self.address, *section) + table[begin:]) != section[1]:
                 self.failed()
 
     def failed(self) -> None:
@@ -123,14 +134,6 @@ class CpuExecutable:
         if index < REFUSED // 2:
             index -= REFUSED
         raise IndexOutOfRangeError(f"index {index} is out of bounds for dimension with size {size} (in {calls[number].label})")
-
-
-def packed(pack: Callable[..., bytes], values: Sequence[Any]) -> bytes:
-    """Words of a table; OverflowError for a Python integer that has no 64-bit form."""
-    try:
-        return pack(*values)
-    except struct.error:
-        raise OverflowError("Python integer too large to convert to a 64-bit number") from None
 
 
 def _packed(calls: Sequence[Call], threads: int) -> tuple[array[int], array[int]]:
@@ -193,6 +196,6 @@ def array_at(ref: ArrayRef, table: bytes) -> Any:
     dtype = ref.dtype.numpy
     if 0 in ref.shape:
         return np.empty(ref.shape, dtype)
-    address, = struct.unpack_from("=q", table, 8 * ref.buffer.slot)
+    address, = struct.unpack_from("=q", table, 8 * (HEAD_WORDS + ref.buffer.slot))
     storage = Storage(address + ref.buffer.offset, 0, None)
     return np.asarray(Memory(storage, ref.shape, dtype)).view(dtype)

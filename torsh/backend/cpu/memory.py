@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-from collections.abc import Callable
 from typing import Any, Final
 
 from torsh.backend.base import Storage
@@ -27,49 +26,57 @@ def size_class(nbytes: int) -> int:
     return -(-nbytes // step) * step
 
 
+class Blocks(list[int]):
+    """Addresses of the free blocks of one size."""
+
+    __slots__ = ("size",)
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+
 class Pool:
     """All memory that tensors of this process have.
 
-    Attributes: ``free`` (addresses of free blocks by size), ``in_use`` and ``kept`` (bytes), ``peak`` (largest ``in_use``).
+    Attributes: ``classes`` (free blocks by size), ``total`` (bytes of all blocks). Blocks are taken from a class with
+    ``pop()`` and given back with ``append()``; where there is none, :meth:`fresh` makes one.
     """
 
     def __init__(self) -> None:
-        self.free: dict[int, list[int]] = {}
-        self.arenas: list[Any] = []
+        self.classes: dict[int, Blocks] = {}
         self.mappings: dict[int, Any] = {}
         self.position = 0
         self.end = 0
-        self.in_use = 0
-        self.kept = 0
-        self.peak = 0
+        self.total = 0
 
-    def take(self, size: int) -> int:
-        """The address of a block of a size class."""
-        blocks = self.free.get(size)
-        if blocks:
-            try:
-                address = blocks.pop()
-            except IndexError:          # another thread was faster
-                return self._fresh(size)
-            self.kept -= size
-            self.in_use += size
-            if self.in_use > self.peak:
-                self.peak = self.in_use
-            return address
-        return self._fresh(size)
+    @property
+    def kept(self) -> int:
+        """Bytes kept for reuse."""
+        return sum([len(blocks) * blocks.size for blocks in list(self.classes.values())])
 
-    def give(self, address: int, size: int) -> None:
-        """Take a block back."""
-        self.in_use -= size
-        self.kept += size
-        blocks = self.free.get(size)
-        if blocks is None:
-            blocks = self.free.setdefault(size, [])
-        blocks.append(address)
+    @property
+    def in_use(self) -> int:
+        """Bytes of blocks that have been taken."""
+        return self.total - self.kept
 
-    def _fresh(self, size: int) -> int:
+    def blocks(self, nbytes: int) -> Blocks:
+        """The class of blocks that ``nbytes`` are taken from."""
+        size = size_class(nbytes)
+        found = self.classes.get(size)
+        return self.classes.setdefault(size, Blocks(size)) if found is None else found
+
+    def take(self, blocks: Blocks) -> int:
+        """The address of a block."""
+        try:
+            return blocks.pop()
+        except IndexError:
+            return self.fresh(blocks.size)
+
+    def fresh(self, size: int) -> int:
+        """The address of a new block."""
         if size >= LARGE:
-            if self.kept > self.in_use // 2 + SLACK:
+            kept = self.kept
+            if kept > (self.total - kept) // 2 + SLACK:
                 self.empty_cache()
             address = self._map(size)
         else:
@@ -78,8 +85,7 @@ class Pool:
                 self.end = self.position + ARENA
             address = self.position
             self.position += size
-        self.in_use += size
-        self.peak = max(self.peak, self.in_use)
+        self.total += size
         return address
 
     def _map(self, size: int) -> int:
@@ -102,11 +108,10 @@ class Pool:
 
     def empty_cache(self) -> None:
         """Return the free blocks that are mappings of their own to the system."""
-        for size in [s for s in self.free if s >= LARGE]:
-            blocks = self.free.pop(size)
-            while blocks:
+        for blocks in list(self.classes.values()):
+            while blocks and blocks.size >= LARGE:
                 memory = self.mappings.pop(blocks.pop(), None)
-                self.kept -= size
+                self.total -= blocks.size
                 del memory              # unmapped with its last reference
 
 
@@ -114,30 +119,34 @@ POOL: Final = Pool()
 
 
 class PooledStorage(Storage):
-    """A storage whose memory goes back to the pool with it; ``owner`` is the size of its block."""
+    """A storage whose memory goes back to the pool with it; ``owner`` is the class of its block."""
 
     __slots__ = ()
 
-    def __del__(self, give: Callable[[int, int], None] = POOL.give) -> None:
-        give(self.pointer, self.owner)
+    def __del__(self) -> None:
+        self.owner.append(self.pointer)
 
 
 _new: Final = object.__new__
 
 
-def pooled(nbytes: int, size: int) -> PooledStorage:
+def pooled(nbytes: int, blocks: Blocks) -> PooledStorage:
     """New memory of a size class; on the hot path of running programs."""
+    try:
+        address = blocks.pop()
+    except IndexError:
+        address = POOL.fresh(blocks.size)
     storage = _new(PooledStorage)
-    storage.pointer = POOL.take(size)
+    storage.pointer = address
     storage.nbytes = nbytes
-    storage.owner = size
+    storage.owner = blocks
     storage.shared = False
     return storage
 
 
 def allocate(nbytes: int) -> PooledStorage:
     """New memory, 64-byte aligned, contents undefined."""
-    return pooled(nbytes, size_class(nbytes))
+    return pooled(nbytes, POOL.blocks(nbytes))
 
 
 def empty_cache() -> None:
@@ -146,10 +155,5 @@ def empty_cache() -> None:
 
 
 def memory_stats() -> dict[str, int]:
-    """Bytes: ``in_use`` by tensors, ``kept`` for reuse, ``peak`` of what was in use since the last reset."""
-    return {"in_use": POOL.in_use, "kept": POOL.kept, "peak": POOL.peak}
-
-
-def reset_peak() -> None:
-    """Let ``peak`` start again from what is in use now."""
-    POOL.peak = POOL.in_use
+    """Bytes: ``in_use`` by tensors, ``kept`` for reuse."""
+    return {"in_use": POOL.in_use, "kept": POOL.kept}

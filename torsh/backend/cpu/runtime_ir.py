@@ -10,7 +10,7 @@ from torsh.backend.cpu import threads_ir
 MAX_THREADS: Final = 512
 SPIN_NANOSECONDS: Final = 40_000     # how long a thread looks for work before it sleeps
 STACK_BYTES: Final = 4 << 20
-EXPORTS: Final = ("torsh_run", "torsh_pool_resize", "torsh_pool_reset")
+EXPORTS: Final = ("torsh_run", "torsh_run_table", "torsh_pool_resize", "torsh_pool_reset")
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,5 +237,21 @@ following:
   br i1 %more, label %call, label %finished
 finished:
   ret i64 %next
+}
+
+; The same with all arguments in front of the table: one argument to convert where Python calls.
+define i64 @torsh_run_table(ptr %head) nounwind {
+  %begin.at = getelementptr i64, ptr %head, i64 1
+  %end.at = getelementptr i64, ptr %head, i64 2
+  %status.at = getelementptr i64, ptr %head, i64 3
+  %stop.at = getelementptr i64, ptr %head, i64 4
+  %table = getelementptr i64, ptr %head, i64 5
+  %records = load ptr, ptr %head, align 8
+  %begin = load i64, ptr %begin.at, align 8
+  %end = load i64, ptr %end.at, align 8
+  %status = load ptr, ptr %status.at, align 8
+  %stop = load ptr, ptr %stop.at, align 8
+  %done = call i64 @torsh_run(ptr %records, i64 %begin, i64 %end, ptr %table, ptr %status, ptr %stop)
+  ret i64 %done
 }
 """

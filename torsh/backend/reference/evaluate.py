@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from torsh.backend.base import Storage
+from torsh.backend.base import Storage, address_of
 from torsh.core.dtype import dtype_by_name
 from torsh.core.errors import CompileError, IndexOutOfRangeError
 from torsh.ops.expr import CONSTANT_OP, LEAF_OP, SCALAR_OP, VARIABLE_OP, Expr, no_grad_recording
@@ -17,7 +17,7 @@ Array = np.ndarray[Any, Any]
 
 def storage_of_array(array: Array) -> Storage:
     """A storage over the memory of a contiguous NumPy array."""
-    return Storage(array.__array_interface__["data"][0], array.nbytes, array)
+    return Storage(address_of(array), array.nbytes, array)
 
 
 def array_over(storage: Storage, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
@@ -155,7 +155,7 @@ class ReferenceProgram:
                 storages.append(storage_of_array(array))
                 continue
             if array.nbytes:
-                ctypes.memmove(target.pointer, array.__array_interface__["data"][0], array.nbytes)
+                ctypes.memmove(target.pointer, address_of(array), array.nbytes)
             storages.append(target)
         return storages
 

@@ -59,9 +59,11 @@ class Linear(Module):
     def forward(self, input: Any) -> Any:
         """The layer's result."""
         own = self._parameters
-        if "weight" in own and "bias" in own:
-            return _linear(input, own["weight"], own["bias"])
-        return _linear(input, self.weight, self.bias)       # parametrized: computed attributes
+        try:
+            weight, bias = own["weight"], own["bias"]
+        except KeyError:                                    # parametrized: computed attributes
+            weight, bias = self.weight, self.bias
+        return _linear(input, weight, bias)
 
     def extra_repr(self) -> str:
         """Sizes."""

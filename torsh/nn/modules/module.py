@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Final
 
 from torsh.autograd.modes import no_grad
 from torsh.core.dtype import DType, bfloat16, float16, float32, float64
@@ -14,6 +14,7 @@ from torsh.graph.handle import Handle
 from torsh.nn.modules.module_hooks import (
     ACTIVE,
     GLOBAL,
+    HOOKED,
     ModuleHooks,
     call_with_hooks,
     register_module_backward_hook,
@@ -32,6 +33,7 @@ from torsh.tensor.tensor import Tensor
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks", "_state_dict_hooks",
           "_state_dict_pre_hooks", "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks")
 _KINDS = ("_parameters", "_buffers", "_modules")
+_NOTHING: Final = object()
 
 
 class ModuleAttributeError(TorshError, AttributeError):
@@ -86,10 +88,12 @@ class Module(ModuleHooks, ModuleState):
         """Compute the module's result; every module overrides it."""
         raise NotImplementedError(f'Module [{type(self).__name__}] is missing the required "forward" function')
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self._has_hooks or ACTIVE:
-            return call_with_hooks(self, args, kwargs)
-        return self.forward(*args, **kwargs)
+    def __call__(self, first: Any = _NOTHING, /, *args: Any, **kwargs: Any) -> Any:
+        if ACTIVE or HOOKED and self._has_hooks:
+            return call_with_hooks(self, args if first is _NOTHING else (first, *args), kwargs)
+        if not args and not kwargs and first is not _NOTHING:
+            return self.forward(first)              # the usual call, without packing arguments
+        return self.forward(*args, **kwargs) if first is _NOTHING else self.forward(first, *args, **kwargs)
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compile ``forward`` (see :func:`torsh.compile`)."""
@@ -179,6 +183,8 @@ class Module(ModuleHooks, ModuleState):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        if state.get("_has_hooks"):
+            HOOKED[:] = [True]
         for name in _HOOKS:
             self.__dict__.setdefault(name, OrderedDict())
         self.__dict__.setdefault("_non_persistent_buffers_set", set())

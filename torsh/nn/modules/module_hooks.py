@@ -32,6 +32,8 @@ class _GlobalHooks:
 GLOBAL: Final = _GlobalHooks()
 # Not empty while a forward or backward hook of all modules exists: what Module.__call__ looks at.
 ACTIVE: Final[dict[int, bool]] = {}
+# Not empty once any module has had a hook of its own. Attributes of modules are slow to look up: without hooks, none is.
+HOOKED: Final[list[bool]] = []
 
 
 def _add(hooks: OrderedDict[int, Any], hook: Any, prepend: bool = False, active: bool = False) -> RemovableHandle:
@@ -144,6 +146,7 @@ class ModuleHooks:
     def _add_hook(self, kind: str, hook: Any, prepend: bool = False) -> RemovableHandle:
         handle = _add(self.__dict__[kind], hook, prepend)
         self.__dict__["_has_hooks"] = True
+        HOOKED[:] = [True]
         return handle
 
     def register_forward_pre_hook(self, hook: Hook, *, prepend: bool = False, with_kwargs: bool = False) -> RemovableHandle:
