@@ -48,9 +48,10 @@ def plan_for(outputs: Sequence[Expr], in_place: Sequence[tuple[int, int]], suppo
     """The plan of a program: from a template, if the same program has been met with other sizes; else compiled."""
     skeleton = Skeleton(outputs, in_place)
     plan = templates_by_skeleton.find(skeleton)
+    if plan is None and templates_by_skeleton.wants(skeleton):
+        _make_template(skeleton, outputs, in_place, supported, scalars)
+        plan = templates_by_skeleton.find(skeleton)
     if plan is None:
-        if templates_by_skeleton.wants(skeleton):
-            _make_template(skeleton, outputs, in_place, supported, scalars)
         return compile_plan(outputs, in_place, supported, (0, scalars))
     if VERIFY[0]:
         check_same(plan, compile_plan(outputs, in_place, supported, (0, scalars)))

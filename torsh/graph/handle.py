@@ -11,6 +11,7 @@ A handle is either
 """
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from torsh.core.errors import CompileError
@@ -354,18 +355,20 @@ def _view_write() -> Op:
     return TABLE["view_write"]
 
 
+@lru_cache(4096)
+def names_of(chain: Chain) -> tuple[tuple[tuple[str, Any], ...], bool]:
+    """A chain of views as ``view_write`` names it, and whether there is a ``detach`` in it."""
+    detach = DETACH()
+    return tuple([(op.name, attr) for op, attr in chain if op is not detach]), any(op is detach for op, _ in chain)
+
+
 def write_through(t: Any, e: Expr, root: Any, window: Window) -> None:
     """:func:`write` for a view: replace its region of the root."""
-    chain = t._chain
-    detach = DETACH()
-    detached = any(op is detach for op, _ in chain) or t._leaf_grad
-    names = tuple((op.name, attr) for op, attr in chain if op is not detach)
-    root_expr = expr_of(root)
-    base = emit1(detach, root_expr) if detached and root_expr.requires_grad else root_expr
-    if detached and e.requires_grad:
-        e_written = emit1(detach, e)
-    else:
-        e_written = e
+    names, detached = names_of(t._chain)
+    detached = detached or t._leaf_grad
+    root_expr = root._expr if root._token is window.token else synchronise_handle(root)
+    base = emit1(DETACH(), root_expr) if detached and root_expr.requires_grad else root_expr
+    e_written = emit1(DETACH(), e) if detached and e.requires_grad else e
     new = emit2(_view_write(), base, e_written, names) if names else e_written
     if detached and root_expr.requires_grad and not root._leaf_grad:
         new = keep_history(root_expr, new)

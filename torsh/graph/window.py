@@ -191,9 +191,6 @@ def live_handles(pending: list[Any], references: int) -> list[Any]:
     return [t for t in pending if getrefcount(t) > references and t._root is None and t._storage is None]
 
 
-_NO_HOME: Final = (None, -2)
-
-
 def run_window(window: Window) -> Program | None:
     """Compile (or look up) and run the program of a window; give the live handles their storages."""
     live = live_handles(window.pending, _references)
@@ -223,16 +220,21 @@ def run_window(window: Window) -> Program | None:
 
 
 def homes_of(live: list[Any]) -> tuple[list[Storage | None], tuple[int, ...]]:
-    """For each live handle the memory that it had before it was written to, if it may have it again, and its leaf position."""
-    homes = [_NO_HOME if t._home is None else place_of(t._home) for t in live]
-    return [storage for storage, _ in homes], tuple([position for _, position in homes])
-
-
-def place_of(home: tuple[Storage, int]) -> tuple[Storage | None, int]:
-    """Where a handle that was written to gets its value: its old memory (with its leaf position), if nobody else knows it."""
-    storage, position = home
-    # The references: the pair's own, the local name, the argument of getrefcount, and the list of leaves if it is a leaf.
-    return home if storage.shared or getrefcount(storage) <= (4 if position >= 0 else 3) else _NO_HOME
+    """Memory (and its leaf position) for each live handle that was written to: what it had before, if nobody else knows it."""
+    into: list[Storage | None] = []
+    positions: list[int] = []
+    for t in live:
+        home = t._home
+        if home is not None:
+            storage, position = home
+            # The references: the pair's own, the local name, the argument of getrefcount, the list of leaves if it is a leaf.
+            if storage.shared or getrefcount(storage) <= (4 if position >= 0 else 3):
+                into.append(storage)
+                positions.append(position)
+                continue
+        into.append(None)
+        positions.append(-2)
+    return into, tuple(positions)
 
 
 def rescue(error: IndexOutOfRangeError, live: list[Any], into: Sequence[Storage | None],
@@ -404,14 +406,14 @@ def rebind(tensors: Sequence[Any], exprs: Sequence[Expr]) -> None:
     later: list[tuple[Any, Expr]] = []
     versioned = False
     for t, e in zip(tensors, exprs, strict=True):
-        if t._root is not None or not t._leaf_grad and requires_grad(t):
-            later.append((t, e))                # views, and results of recorded operations
-            continue
-        if t._leaf_grad:
+        storage = t._storage
+        if t._leaf_grad and t._root is None:
             found = memo.get((VARIABLE_OP, (e,), len(variables)))
             e = variable_of(e, len(variables)) if found is None else found
             variables.append(t)
-        storage = t._storage
+        elif t._root is not None or (requires_grad(t) if storage is None else t._history is not None):
+            later.append((t, e))                # views, and results of recorded operations
+            continue
         if storage is not None:
             if t._token is token:
                 old = t._expr

@@ -168,14 +168,18 @@ def promoted(*exprs: Expr) -> DType:
 def add(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
     """``input + alpha * other``."""
     a, b = operand(input, "add", 1, "input"), operand(other, "add")
-    return tensor_of(emit2(TABLE["add"], a, scaled(b, alpha, promoted(a, b), "add")))
+    if alpha.__class__ is not int or alpha != 1:
+        b = scaled(b, alpha, promoted(a, b), "add")
+    return tensor_of(emit2(TABLE["add"], a, b))
 
 
 @function("sub", inplace=True, aliases=("subtract",))
 def sub(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
     """``input - alpha * other``."""
     a, b = operand(input, "sub", 1, "input"), operand(other, "sub")
-    return tensor_of(emit2(TABLE["sub"], a, scaled(b, alpha, promoted(a, b), "sub")))
+    if alpha.__class__ is not int or alpha != 1:
+        b = scaled(b, alpha, promoted(a, b), "sub")
+    return tensor_of(emit2(TABLE["sub"], a, b))
 
 
 @function("rsub", out=False, method=False)

@@ -305,11 +305,17 @@ def check_writable(t: Any, idempotent: bool = False) -> None:
         check_overlap(t)
 
 
+_OVERLAPPING: Final = frozenset(("expand", "as_strided", "unfold"))       # views that may show an element several times
+
+
 def check_overlap(t: Any) -> None:
     """Raise PyTorch's error for writes to memory of which one element is several elements of the tensor."""
-    if t._root is not None and any(op.name in ("expand", "as_strided", "unfold") for op, _ in t._chain) and t._overlaps():
-        raise ShapeMismatchError("unsupported operation: more than one element of the written-to tensor refers to a single "
-                                 "memory location. Please clone() the tensor before performing the operation.")
+    if t._root is None:
+        return
+    for op, _ in t._chain:
+        if op.name in _OVERLAPPING and t._overlaps():
+            raise ShapeMismatchError("unsupported operation: more than one element of the written-to tensor refers to a single "
+                                     "memory location. Please clone() the tensor before performing the operation.")
 
 
 def operand(value: Any, name: str, position: int = 2, argument: str = "other") -> Expr:

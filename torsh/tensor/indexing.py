@@ -65,19 +65,28 @@ def index_key(index: Any) -> Any:
     kind = type(index)
     if kind is int:
         return index
-    if kind is slice:
-        bounds = (index.start, index.stop, index.step)
-        return ("slice", *bounds) if all([type(b) in _SIMPLE for b in bounds]) else None
     if kind is not tuple:
-        return None
-    parts = [("slice", i.start, i.stop, i.step) if type(i) is slice else i for i in index]
-    for part in parts:
-        if type(part) is tuple:
-            if not all([type(b) in _SIMPLE for b in part[1:]]):
+        key = slice_key(index) if kind is slice else None
+        return None if key is None else (slice, key)
+    parts = []
+    for part in index:
+        kind = type(part)
+        if kind is slice:
+            part = slice_key(part)
+            if part is None:
                 return None
-        elif type(part) not in _SIMPLE:
+        elif kind not in _SIMPLE:
             return None
+        parts.append(part)
     return tuple(parts)
+
+
+def slice_key(index: slice) -> Any:
+    """A hashable form of a slice of numbers; None for others."""
+    start, stop, step = index.start, index.stop, index.step
+    if (start is None or type(start) is int) and (stop is None or type(stop) is int) and (step is None or type(step) is int):
+        return start, stop, step
+    return None
 
 
 def remember(self: Tensor, key: Any, view: Any) -> None:
@@ -232,6 +241,8 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
     key = index_key(index)
     region = _REGIONS.get((self._expr.shape, key)) if key is not None and self._root is None else None
     if region is not None:
+        if isinstance(value, Handle) and value._root is self and value._chain == region.chain:
+            return                              # x[i] += 1 ends with x[i] = x[i]
         write_region(self, fitted(cast_operand(self, value), region.shape), region.names)
         return
     view, advanced = basic_part(self, index)
