@@ -78,3 +78,49 @@ def test_many_calls_run_in_windows_of_bounded_size():
     before = statistics["flushes"]
     kept = [x.sum() for _ in range(10_000)]
     assert statistics["flushes"] > before and all(k.item() == 2 for k in kept[::1000])
+
+
+def layouts() -> list[torsh.Tensor]:
+    x = torsh.arange(24.0).reshape(2, 3, 4)
+    return [x, x.transpose(0, 2), x.permute(1, 2, 0), x[:, 1:], x[:, ::2], x.expand(2, 3, 4), torsh.arange(24.0).view(2, 3, 4)]
+
+
+VIEWS = [lambda t: t.transpose(0, 1), lambda t: t.unsqueeze(1), lambda t: t[0].unsqueeze(-1).squeeze(-1), lambda t: t.split(1, 1),
+         lambda t: t.chunk(2, dim=-1), lambda t: t.unbind(0), lambda t: t.narrow(0, 0, 1), lambda t: t.reshape(-1),
+         lambda t: t.flatten(1), lambda t: t.permute(2, 0, 1), lambda t: t.movedim(0, 2), lambda t: t.diagonal(0, 0, 1)]
+
+
+@pytest.mark.parametrize("number", range(len(VIEWS)))
+def test_views_of_different_layouts_are_kept_apart(number):
+    for _ in range(2):
+        for t in layouts():
+            results, expected = VIEWS[number](t), VIEWS[number](t.clone())
+            several = isinstance(results, tuple)
+            for r, e in zip(results if several else [results], expected if several else [expected], strict=True):
+                assert r.shape == e.shape and r.tolist() == e.tolist()
+
+
+def test_views_that_need_copies_are_found_out_each_time():
+    x = torsh.arange(6.0).reshape(2, 3)
+    for _ in range(2):
+        assert x.view(3, 2).tolist() == [[0, 1], [2, 3], [4, 5]]
+        with pytest.raises(RuntimeError, match="view size is not compatible"):
+            x.t().view(6)
+        copy = x.t().reshape(6)
+        copy[0] = 9.0
+        assert x[0, 0].item() == 0
+    assert x.view(torsh.float32).dtype is torsh.float32
+    assert torsh.ones(2, 3, dtype=torsh.int32).view(torsh.float32).dtype is torsh.float32
+
+
+def test_views_with_and_without_gradients():
+    w = torsh.ones(2, 3, requires_grad=True)
+    for _ in range(2):
+        with torsh.no_grad():
+            assert not w.transpose(0, 1).requires_grad
+        v = (w * 2).transpose(0, 1)
+        assert v.requires_grad
+        first, second = v.split([1, 2])
+        (first.sum() + 3 * second.sum()).backward()
+        assert w.grad.tolist() == [[2, 6, 6], [2, 6, 6]]
+        w.grad = None

@@ -20,7 +20,7 @@ import numpy as np
 
 from torsh.core.dtype import DType
 from torsh.core.errors import ArgumentTypeError, AutogradError, DTypeError, ShapeMismatchError
-from torsh.graph.handle import Handle, expr_of, requires_grad, synchronise_handle, write
+from torsh.graph.handle import DETACH, Handle, expr_of, make_view, make_views, requires_grad, synchronise_handle, write
 from torsh.graph.window import NODE_LIMIT, flush, scalar_expr, tensor_of
 from torsh.ops.expr import TABLE, Expr, emit1, recording
 
@@ -40,15 +40,17 @@ def scalar_type_name(dtype: DType) -> str:
 
 
 def function(name: str, *, namespace: str = "", method: bool | str = True, inplace: bool = False, out: bool = True,
-             recall: bool = False, aliases: tuple[str, ...] = ()) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+             recall: bool = False, views: bool = False,
+             aliases: tuple[str, ...] = ()) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Declare a function of the API under ``name`` (and ``aliases``), see the module's docstring.
 
     namespace: where the function lives ("" for torsh itself; None for methods only). method: also a method of Tensor
-    (a string: under that name). inplace: also ``name_``. out: accepts ``out=``. recall: see :func:`recalled`.
+    (a string: under that name). inplace: also ``name_``. out: accepts ``out=``. recall: see :func:`recalled`; views: see
+    :func:`viewed`.
     """
     def declare(fn: Callable[..., Any]) -> Callable[..., Any]:
         public = accepting_out(fn, name) if out else fn
-        public = recalled(fn, public) if recall else public
+        public = recalled(fn, public) if recall else viewed(public) if views else public
         for label in (name, *aliases):
             if namespace is not None:
                 NAMESPACES.setdefault(namespace, {})[label] = public
@@ -177,6 +179,62 @@ def remembered(result: Any, token: Any, options: tuple[Any, ...], first: Any) ->
 
 def _tuple(*values: Any) -> tuple[Any, ...]:
     return values
+
+
+_CHAINS: Final[dict[Any, Any]] = {}
+_MOST_CHAINS: Final = 8192
+
+
+def viewed(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that makes views of its first argument, and remembers which for a layout and options.
+
+    What the views are must follow from shape and strides alone. Other results than views are not remembered.
+    """
+    @functools.wraps(fn)
+    def look_up(*args: Any, **kwargs: Any) -> Any:
+        try:
+            t = args[0]
+            root = t._root
+            if root is None:
+                key: Any = (fn, t._expr.shape, None, args[1:])
+            else:
+                key = (fn, root._expr.shape, t._chain, args[1:])
+            if kwargs:
+                key += tuple(kwargs.items())
+            found = _CHAINS.get(key)
+        except (IndexError, AttributeError, TypeError):     # no tensor, or a list, which cannot be looked up
+            return fn(*args, **kwargs)
+        if found is None:
+            result = fn(*args, **kwargs)
+            found = chains_of(t, result, (*args[1:], *kwargs.values()))
+            if found is not None:
+                if len(_CHAINS) >= _MOST_CHAINS:
+                    _CHAINS.clear()
+                _CHAINS[key] = found
+            return result
+        if found.__class__ is list:
+            return tuple([make_views(t, chain) for chain in found])
+        if len(found) == 1:
+            op, attr = found[0]
+            return make_view(t, op, attr)
+        return make_views(t, found)
+    return look_up
+
+
+def chains_of(t: Any, result: Any, options: tuple[Any, ...]) -> Any:
+    """The view ops (or a list of them, for several results) that lead from a tensor to its views; None for other results."""
+    if any(isinstance(o, (Handle, DType)) for o in options):
+        return None
+    several = isinstance(result, tuple)
+    root, before = (t, ()) if t._root is None else (t._root, t._chain)
+    found = []
+    for r in result if several else (result,):
+        if not isinstance(r, Handle) or r is t or r._root is not root or r._chain[:len(before)] != before:
+            return None
+        found.append(tuple([(op, attr) for op, attr in r._chain[len(before):] if op is not DETACH()]))
+    if not all(found):
+        return None
+    return found if several else found[0]
 
 
 def operand_of(build: Callable[..., Expr], position: int, value: Any) -> Expr | None:

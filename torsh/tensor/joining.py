@@ -10,7 +10,7 @@ from torsh.core.dtype import int64
 from torsh.core.errors import ArgumentTypeError, DTypeError, InvalidArgumentError, ShapeMismatchError
 from torsh.core.shape import normalise_dim
 from torsh.graph.handle import Handle, expr_of
-from torsh.ops.expr import TABLE, emit, emit1
+from torsh.ops.expr import TABLE, Expr, emit, emit1
 from torsh.ops.shape import constant_pad_expr
 from torsh.tensor.function import METHODS, NAMESPACES, function, recorded
 from torsh.tensor.shaping import expand, reshape, shape_argument, unsqueeze
@@ -37,30 +37,33 @@ def tensors_argument(tensors: Any, name: str) -> list[Tensor]:
 def cat(tensors: Any, dim: int = 0, *, axis: int | None = None) -> Tensor:
     """Tensors joined along an existing dimension."""
     items = tensors_argument(tensors, "cat")
-    return Tensor(emit(TABLE["cat"], tuple([expr_of(t) for t in items]), cat_dim(items, dim if axis is None else axis)))
+    return recorded(_cat, tuple(items), (dim if axis is None else axis,))  # type: ignore[no-any-return]
 
 
-def cat_dim(items: list[Tensor], dim: int) -> int:
-    """The dimension of cat, counted from the first tensor that is not a legacy empty one."""
-    shaped = next((t for t in items if t._expr.shape != (0,)), items[0])
-    if not shaped.ndim:
+def _cat(*operands: Any) -> Expr:
+    *exprs, dim = operands
+    shaped = next((e for e in exprs if e.shape != (0,)), exprs[0])      # empty tensors of any use are left out
+    if not shaped.shape:
         raise ShapeMismatchError("zero-dimensional tensor (at position 0) cannot be concatenated")
-    return normalise_dim(dim, shaped.ndim)
+    return emit(TABLE["cat"], tuple(exprs), normalise_dim(dim, len(shaped.shape)))
 
 
 @function("stack", method=False)
 def stack(tensors: Any, dim: int = 0) -> Tensor:
     """Tensors of one shape joined along a new dimension."""
-    items = tensors_argument(tensors, "stack")
-    shape = items[0]._expr.shape
-    for i, item in enumerate(items):
-        if item._expr.shape != shape:
+    return recorded(_stack, tuple(tensors_argument(tensors, "stack")), (dim,))  # type: ignore[no-any-return]
+
+
+def _stack(*operands: Any) -> Expr:
+    *exprs, dim = operands
+    shape = exprs[0].shape
+    for i, e in enumerate(exprs):
+        if e.shape != shape:
             raise ShapeMismatchError(f"stack expects each tensor to be equal size, but got {list(shape)} at entry 0 and "
-                                     f"{list(item._expr.shape)} at entry {i}")
+                                     f"{list(e.shape)} at entry {i}")
     d = normalise_dim(dim, len(shape) + 1)
     wide = (*shape[:d], 1, *shape[d:])
-    op = TABLE["reshape"]
-    return Tensor(emit(TABLE["cat"], tuple([emit1(op, expr_of(t), wide) for t in items]), d))
+    return emit(TABLE["cat"], tuple([emit1(TABLE["reshape"], e, wide) for e in exprs]), d)
 
 
 def _at_least(n: int, name: str) -> Any:

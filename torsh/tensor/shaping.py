@@ -12,7 +12,7 @@ from torsh.core.size import Size
 from torsh.graph.handle import Handle, expr_of, make_view, requires_grad, write
 from torsh.ops.expr import TABLE, emit1
 from torsh.ops.shape import constant_pad_expr
-from torsh.tensor.function import METHODS, NAMESPACES, function, tensor_operand
+from torsh.tensor.function import METHODS, NAMESPACES, function, tensor_operand, viewed
 from torsh.tensor.tensor import Tensor, become
 
 
@@ -51,7 +51,7 @@ def shape_argument(args: tuple[Any, ...], name: str) -> tuple[int, ...]:
         raise ArgumentTypeError(f"{name}(): argument 'shape' must be tuple of ints, got {args!r}") from None
 
 
-@function("reshape", out=False)
+@function("reshape", out=False, views=True)
 def reshape(input: Tensor, *shape: Any, **options: Any) -> Tensor:
     """The same elements in another shape: a view where strides allow it, else a copy."""
     if "shape" in options:
@@ -63,6 +63,7 @@ def reshape(input: Tensor, *shape: Any, **options: Any) -> Tensor:
     return Tensor(emit1(TABLE["reshape"], e, target))
 
 
+@viewed
 def view(self: Tensor, *shape: Any, **options: Any) -> Tensor:
     """A view in another shape (strides must allow it), or with another dtype."""
     from torsh.core.dtype import DType
@@ -115,7 +116,7 @@ def reshape_as(self: Tensor, other: Tensor) -> Tensor:
     return reshape(self, other.shape)  # type: ignore[no-any-return]
 
 
-@function("transpose", out=False, aliases=("swapaxes", "swapdims"))
+@function("transpose", out=False, views=True, aliases=("swapaxes", "swapdims"))
 def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
     """A view with two dimensions exchanged."""
     n = input.ndim
@@ -136,7 +137,7 @@ def _in_place_view(name: str) -> None:
     METHODS[name + "_"] = changed
 
 
-@function("t", out=False)
+@function("t", out=False, views=True)
 def t(input: Tensor) -> Tensor:
     """The transpose of a matrix (vectors stay as they are)."""
     if input.ndim > 2:
@@ -144,7 +145,7 @@ def t(input: Tensor) -> Tensor:
     return transpose(input, 0, 1) if input.ndim == 2 else view_of(input, "reshape", input._expr.shape)  # type: ignore[no-any-return]
 
 
-@function("permute", out=False)
+@function("permute", out=False, views=True)
 def permute(input: Tensor, *dims: Any) -> Tensor:
     """A view with the dimensions in another order."""
     n = input.ndim
@@ -159,7 +160,7 @@ def permute(input: Tensor, *dims: Any) -> Tensor:
     return view_of(input, "permute", axes)  # type: ignore[no-any-return]
 
 
-@function("movedim", out=False, aliases=("moveaxis",))
+@function("movedim", out=False, views=True, aliases=("moveaxis",))
 def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
     """A view with some dimensions moved to other places."""
     n = input.ndim
@@ -181,7 +182,7 @@ def adjoint(input: Tensor) -> Tensor:
     return transpose(input, -2, -1).conj()  # type: ignore[no-any-return]
 
 
-@function("squeeze", out=False)
+@function("squeeze", out=False, views=True)
 def squeeze(input: Tensor, dim: Any = None) -> Tensor:
     """A view without the dimensions of size 1 (all, or those listed)."""
     shape = input._expr.shape
@@ -194,7 +195,7 @@ def squeeze(input: Tensor, dim: Any = None) -> Tensor:
     return view_of(input, "reshape", keep)  # type: ignore[no-any-return]
 
 
-@function("unsqueeze", out=False)
+@function("unsqueeze", out=False, views=True)
 def unsqueeze(input: Tensor, dim: int) -> Tensor:
     """A view with a dimension of size 1 inserted."""
     shape = input._expr.shape
@@ -202,7 +203,7 @@ def unsqueeze(input: Tensor, dim: int) -> Tensor:
     return view_of(input, "reshape", (*shape[:d], 1, *shape[d:]))  # type: ignore[no-any-return]
 
 
-@function("flatten", out=False)
+@function("flatten", out=False, views=True)
 def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     """Some dimensions joined into one."""
     shape = input._expr.shape
@@ -223,7 +224,7 @@ def ravel(input: Tensor) -> Tensor:
     return reshape(input.contiguous(), (input.numel(),))  # type: ignore[no-any-return]
 
 
-@function("unflatten", out=False)
+@function("unflatten", out=False, views=True)
 def unflatten(input: Tensor, dim: int, sizes: Any) -> Tensor:
     """One dimension split into several."""
     shape = input._expr.shape
@@ -240,6 +241,7 @@ def unflatten(input: Tensor, dim: int, sizes: Any) -> Tensor:
     return reshape(input, (*shape[:d], *parts, *shape[d + 1:]))  # type: ignore[no-any-return]
 
 
+@viewed
 def expand(self: Tensor, *shape: Any, **options: Any) -> Tensor:
     """A view with dimensions of size 1 repeated without copying; -1 keeps a size."""
     if "size" in options:
@@ -267,7 +269,7 @@ METHODS["expand"] = expand
 METHODS["expand_as"] = lambda self, other: expand(self, other.shape)
 
 
-@function("broadcast_to", out=False)
+@function("broadcast_to", out=False, views=True)
 def broadcast_to(input: Tensor, size: Any) -> Tensor:
     """A view broadcast to the given size."""
     return expand(input, size)
@@ -287,7 +289,7 @@ def broadcast_shapes(*shapes: Any) -> Size:
     return Size(_broadcast(*[(s,) if isinstance(s, int) else tuple(s) for s in shapes]))
 
 
-@function("narrow", out=False)
+@function("narrow", out=False, views=True)
 def narrow(input: Tensor, dim: int, start: Any, length: int) -> Tensor:
     """A view of ``length`` entries of one dimension from ``start`` on."""
     if isinstance(start, Handle) and (start.ndim or start.dtype.category != 1):  # type: ignore[attr-defined]
@@ -321,7 +323,7 @@ def sliced(t: Tensor, dim: int, start: int, length: int, step: int) -> Tensor:
     return view_of(t, "slice", spec)  # type: ignore[no-any-return]
 
 
-@function("select", out=False)
+@function("select", out=False, views=True)
 def select(input: Tensor, dim: int, index: Any) -> Tensor:
     """A view of one entry of a dimension, without that dimension."""
     d = normalise_dim(dim, input.ndim)
@@ -334,8 +336,7 @@ def select(input: Tensor, dim: int, index: Any) -> Tensor:
     return view_of(input, "select", (d, index % n))  # type: ignore[no-any-return]
 
 
-
-@function("diagonal", out=False)
+@function("diagonal", out=False, views=True)
 def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
     """A view of the diagonal of two dimensions, as the last dimension."""
     n = input.ndim

@@ -10,7 +10,7 @@ from torsh.tensor.shaping import sliced, view_of
 from torsh.tensor.tensor import Tensor
 
 
-@function("unbind", out=False)
+@function("unbind", out=False, views=True)
 def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     """Views of all entries of a dimension."""
     d = normalise_dim(dim, input.ndim)
@@ -19,7 +19,7 @@ def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     return tuple(view_of(input, "select", (d, i)) for i in range(input._expr.shape[d]))
 
 
-@function("split", out=False)
+@function("split", out=False, views=True)
 def split(tensor: Tensor, split_size_or_sections: Any = None, dim: int = 0, *, split_size: Any = None) -> tuple[Tensor, ...]:
     """Views of consecutive parts of a dimension: of equal size (the last may be smaller), or of the sizes listed."""
     part = split_size_or_sections if split_size_or_sections is not None else split_size
@@ -51,7 +51,7 @@ def split_with_sizes(input: Tensor, split_sizes: Any, dim: int = 0) -> tuple[Ten
     return split(input, list(split_sizes), dim)  # type: ignore[no-any-return]
 
 
-@function("chunk", out=False)
+@function("chunk", out=False, views=True)
 def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     """At most ``chunks`` parts of equal size (the last may be smaller) of a dimension."""
     d = normalise_dim(dim, input.ndim)
