@@ -23,7 +23,7 @@ Both have the same native signature (see :data:`SIGNATURE`) and both are called 
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from torsh.core.dtype import DType
@@ -103,6 +103,13 @@ class LoopKernel:
     scalars: int                     # number of scalar parameters
     values: tuple[Value, ...]
     stages: tuple[Stage, ...]
+    _hash: list[int] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    def __hash__(self) -> int:
+        if not self._hash:               # kernels are looked up again and again, and hashing all of one takes microseconds
+            self._hash.append(hash((self.grid, self.inner, self.vector, self.buffers, self.written, self.accesses, self.scalars,
+                                    self.values, self.stages)))
+        return self._hash[0]
 
 
 @dataclass(frozen=True, slots=True)

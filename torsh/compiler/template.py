@@ -156,9 +156,12 @@ class Templates:
 
     def find(self, skeleton: Skeleton) -> Plan | None:
         """The plan of a program whose skeleton has a template that holds for its integers."""
-        for template in self.known.get(skeleton.key) or ():
+        templates = self.known.get(skeleton.key) or []
+        for number, template in enumerate(templates):
             plan = template.plan(skeleton.numbers)
             if plan is not None:
+                if number:              # the next sizes are often like these
+                    templates.insert(0, templates.pop(number))
                 return plan
         return None
 
