@@ -42,7 +42,7 @@ class Capture:
 class Captured:
     """One captured program and its connections."""
 
-    __slots__ = ("program", "leaves", "arguments", "scalars", "numbers", "before", "states", "into", "grads", "result", "fresh")
+    __slots__ = ("program", "leaves", "arguments", "scalars", "numbers", "before", "states", "replaced", "nothing", "grads", "result", "fresh")
 
     program: Any
     leaves: list[Any]
@@ -51,7 +51,8 @@ class Captured:
     numbers: list[tuple[int, Callable[[], Any]]]
     before: list[Callable[[], None]]
     states: list[tuple[Any, int]]
-    into: list[bool]
+    replaced: list[tuple[Any, int]]             # states that keep their memory, with the outputs that are stored there
+    nothing: list[None]                         # one None for each output
     grads: list[tuple[Any, Any]]
     result: Any
     fresh: list[tuple[int, Expr]]
@@ -69,7 +70,9 @@ class Compiled:
         if recording.capture is not None:           # a compiled function inside of a captured step is part of it
             return self.function(*args, **kwargs)
         tensors: list[Any] = []
-        key = (Structure.version, recording.grad_enabled, describe(args, tensors), describe(kwargs, tensors))
+        key: Any = (Structure.version, recording.grad_enabled)
+        if args or kwargs:
+            key = (*key, describe(args, tensors), describe(kwargs, tensors))
         entry = self.cache.get(key)
         if entry is None:
             if len(self.cache) >= KEY_LIMIT:
@@ -131,11 +134,12 @@ def connect(window: Window, state: Capture, tensors: list[Any], out: Any) -> Cap
     returned = {id(t) for t in flatten(out)}
     homes = [t._home is not None for t in live]
     entry.program = run_window(window)
+    entry.nothing = [None] * len(entry.program.placeholders) if entry.program is not None else []
     recording.window = Window()
     window.closed = True
-    entry.into = homes
     numbers = {id(t): i for i, t in enumerate(live)}
     entry.states = [(t, i) for i, t in enumerate(live) if id(t) not in returned or homes[i]]
+    entry.replaced = [(t, i) for t, i in entry.states if homes[i]]
     entry.fresh = []
     entry.result = template(out, numbers, homes, entry.fresh)
     entry.grads = [(p, p._grad) for p in window.variables + entry.leaves if p._grad is not None]
@@ -186,12 +190,13 @@ def replay(entry: Captured, tensors: list[Any]) -> Any:
     scalars = entry.scalars
     for position, source in entry.numbers:
         scalars[position] = source()
-    storages = [(leaf if a < 0 else tensors[a])._storage or windows.storage_of(leaf if a < 0 else tensors[a])
-                for leaf, a in zip(entry.leaves, entry.arguments, strict=True)]
-    into: list[Any] = [None] * len(entry.program.placeholders)
-    for t, i in entry.states:
-        if entry.into[i]:
-            into[i] = t._storage
+    leaves = entry.leaves
+    if tensors:
+        leaves = [leaf if a < 0 else tensors[a] for leaf, a in zip(leaves, entry.arguments, strict=True)]
+    storages = [t._storage or windows.storage_of(t) for t in leaves]
+    into: list[Any] = entry.nothing.copy()
+    for t, i in entry.replaced:
+        into[i] = t._storage
     results = entry.program.executable.run(storages, scalars, into)
     for t, i in entry.states:
         t._storage = results[i]
