@@ -157,11 +157,11 @@ class Templates:
     def find(self, skeleton: Skeleton) -> Plan | None:
         """The plan of a program whose skeleton has a template that holds for its integers."""
         templates = self.known.get(skeleton.key) or []
-        for number, template in enumerate(templates):
+        for place, template in enumerate(templates):
             plan = template.plan(skeleton.numbers)
             if plan is not None:
-                if number:              # the next sizes are often like these
-                    templates.insert(0, templates.pop(number))
+                if place:               # the next sizes are often like these
+                    templates.insert(0, templates.pop(place))
                 return plan
         return None
 

@@ -42,7 +42,8 @@ class Capture:
 class Captured:
     """One captured program and its connections."""
 
-    __slots__ = ("program", "leaves", "arguments", "scalars", "numbers", "before", "states", "replaced", "nothing", "grads", "result", "fresh")
+    __slots__ = ("program", "leaves", "arguments", "scalars", "numbers", "before", "states", "replaced", "nothing",
+                 "grads", "result", "fresh")
 
     program: Any
     leaves: list[Any]
