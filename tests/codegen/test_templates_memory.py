@@ -191,7 +191,7 @@ def test_transpose_copy(target: StandInTarget, kind: type) -> None:
             np.testing.assert_array_equal(out, view)
 
 
-KERNELS = [TemplateKernel("matmul", ("float32",)), TemplateKernel("matmul", ("bfloat16",)), TemplateKernel("copy"),
+KERNELS = [TemplateKernel("matmul", ("float32",) * 3), TemplateKernel("matmul", ("bfloat16",) * 3), TemplateKernel("copy"),
            TemplateKernel("scan", ("float32", "sum")), TemplateKernel("scatter", ("float32", "amax")),
            TemplateKernel("index_put", ("float16", True, 2)), TemplateKernel("fill", (4,)),
            TemplateKernel("transpose_copy", (4, "tiles")), TemplateKernel("transpose_copy", (2, "rows"))]

@@ -14,12 +14,16 @@ _BYTES = {"float": 4, "double": 8, "half": 2, "i8": 1, "i16": 2, "i32": 4, "i64"
 
 @dataclass(frozen=True, slots=True)
 class Numeric:
-    """An element type. ``stored``: LLVM type in memory; ``kind``: LLVM type of values. bfloat16 is stored as i16."""
+    """An element type. ``stored``: LLVM type in memory; ``kind``: LLVM type of values. bfloat16 is stored as i16.
+
+    Small integers may be stored for values of a wider type: these are only read.
+    """
 
     name: str
     stored: str
     kind: str
     fused: bool     # the target has fused multiply-add
+    rounds: bool = False   # the target has an instruction that rounds to bfloat16
 
     @property
     def stored_bytes(self) -> int:
@@ -57,12 +61,20 @@ class Numeric:
 
     def value(self, b: Builder, raw: str, lanes: int) -> str:
         """What was loaded, as a value."""
-        return widen(b, self.stored, self.kind, raw, lanes) if self.converts else raw
+        if not self.converts:
+            return raw
+        if self.stored == "i8":
+            cast = ("sitofp" if self.signed else "uitofp") if self.is_float else "sext" if self.signed else "zext"
+            return b(f"{cast} {shaped(self.stored, lanes)} {raw} to {shaped(self.kind, lanes)}")
+        return widen(b, self.stored, self.kind, raw, lanes)
 
     def raw(self, b: Builder, value: str, lanes: int) -> str:
         """A value, as it is stored: rounded to nearest even."""
         if not self.converts:
             return value
+        if self.stored == "i16" and self.rounds:
+            rounded = b(f"fptrunc {self.vector(lanes)} {value} to {shaped('bfloat', lanes)}")
+            return b(f"bitcast {shaped('bfloat', lanes)} {rounded} to {shaped('i16', lanes)}")
         if self.stored == "i16":
             return round_bfloat16(b, value, lanes)
         return b(f"fptrunc {self.vector(lanes)} {value} to {shaped(self.stored, lanes)}")
@@ -137,6 +149,11 @@ def numeric(dtype_name: str, fused: bool) -> Numeric:
     """The element type of a dtype."""
     stored, kind = _TYPES[dtype_name]
     return Numeric(dtype_name, stored, kind, fused)
+
+
+def stored_as(dtype_name: str, number: Numeric) -> Numeric:
+    """The element type of memory of a dtype whose values are computed with as those of ``number``."""
+    return Numeric(dtype_name, _TYPES[dtype_name][0], number.kind, number.fused)
 
 
 def identity(number: Numeric, kind: str, lanes: int) -> str:
