@@ -13,7 +13,6 @@ from torsh.tensor.arithmetic import promoted, scaled, typed_number
 from torsh.tensor.function import METHODS, function, recorded, scalar_type_name, tensor_operand
 from torsh.tensor.tensor import Tensor
 
-
 # How PyTorch's errors of _int_mm call dtypes.
 _C_NAMES: Final = {"float32": "float", "float64": "double", "int16": "short int", "int32": "int", "int64": "long int",
                    "uint8": "unsigned char", "float16": "c10::Half", "bfloat16": "c10::BFloat16",
