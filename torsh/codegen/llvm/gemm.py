@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from torsh.codegen.llvm.target import Target
 
 TILE = ("ptr a", "ptr b", "i64 b_step", "ptr c", "i64 ldc", "ptr init", "i64 ldi", "i1 has_init", "i64 k", "i64 columns")
+MERGED_VECTORS = 4       # vectors that are only converted, at a time
 FEW_ROWS = 8             # up to so many rows, a block on the stack has more columns, so that rows of b are read in long runs
 PANEL_HEAD = ("ptr panel", "i64 words")
 MERGE = ("ptr from", "ptr c", "i64 c_row", "i64 c_column", "ptr bias", "i64 bias_row", "i64 bias_column", "i1 has_bias",
@@ -275,9 +276,17 @@ def write_merge(module: Module, shape: Shape, name: str, number: Numeric) -> Non
             value = plus("%has_bias", b.at(bias, b.mul(j, "%bias_column"), number.stored), value)
             number.store(b, plus("%accumulate", to, value), to, width)
 
-        b.loop(0, whole, lanes, lambda j: some(j, lanes))
+        def converted(j: str) -> None:
+            for part in range(MERGED_VECTORS):
+                at = b.add(j, part * lanes)
+                number.store(b, values.load(b, b.at(source, at, kind), lanes), b.at(c, at, number.stored), lanes)
+
+        b.loop(0, many, MERGED_VECTORS * lanes, converted)
+        b.loop(many, whole, lanes, lambda j: some(j, lanes))
         b.loop(whole, "%n", 1, lambda j: some(j, 0))
 
+    plain = b.both(b.equal("%c_column", 1), b(f"xor i1 {b('or i1 %has_bias, %accumulate')}, true"))
+    many = b.select(plain, b.sub("%n", b.rem("%n", MERGED_VECTORS * lanes)), 0)
     contiguous = b.both(b.equal("%c_column", 1), b(f"or i1 {b('xor i1 %has_bias, true')}, {b.equal('%bias_column', 1)}"))
     whole = b.select(contiguous, b.sub("%n", b.rem("%n", lanes)), 0)
     b.loop(0, "%m", 1, row)
