@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torsh.codegen.llvm.gemm_direct import write_direct_paths
-from torsh.codegen.llvm.gemm_pack import PACK, write_pack
+from torsh.codegen.llvm.gemm_pack import PACK, PACK_PANELS, write_pack, write_pack_panels
 from torsh.codegen.llvm.gemm_shape import COMPUTE, LOCAL_COLUMNS, Shape, arguments, pairs, shape_for
 from torsh.codegen.llvm.gemm_words import HIGH_BITS, multiply_add
 from torsh.codegen.llvm.numeric import Numeric
@@ -44,6 +44,8 @@ def generate_matmul(dtype_name: str, left: str, right: str, target: Target, symb
     write_pack(module, shape, "pack_a", shape.left, offset)
     if shape.left != shape.right or offset:
         write_pack(module, shape, "pack_b", shape.right)
+    if shape.word:
+        write_pack_panels(module, shape, "pack_panels", shape.right)
     if offset:
         _write_panel_head(module, shape)
     write_merge(module, shape, "merge_values", shape.values)
@@ -197,7 +199,17 @@ def _write_packed(module: Module, shape: Shape) -> None:
                 b.call("panel_head", *pairs(PANEL_HEAD, (target, k)))
 
         whole = b.sub(n, b.rem(n, shape.columns))
-        b.loop(b.select(in_place, whole, 0), n, shape.columns, pack_panel)
+        if shape.word:
+            even = b.sub(elements, b.rem(elements, group))
+            rows = b.both(b.equal("%b_column", 1), b.equal(even, elements))
+            b.when(rows, lambda: b.call("pack_panels", *pairs(PACK_PANELS, (
+                b_block, "%b_row", b.at(panels_b, shape.panel_head, kind), elements, whole, panel_size))))
+            if shape.panel_head:
+                b.loop(0, b.select(rows, whole, 0), shape.columns, lambda j: b.call("panel_head", *pairs(PANEL_HEAD, (
+                    b.at(panels_b, b.add(b.mul(b.div(j, shape.columns), panel_size), shape.panel_head), kind), k))))
+            b.loop(b.select(rows, whole, 0), n, shape.columns, pack_panel)
+        else:
+            b.loop(b.select(in_place, whole, 0), n, shape.columns, pack_panel)
 
         def row_tile(tile: str, i: str) -> list[Operand]:
             rows = b.select(b.less(tile, full_tiles), high, b.sub(high, 1))

@@ -10,6 +10,7 @@ from torsh.codegen.llvm.numeric import Numeric, shaped
 from torsh.codegen.llvm.template_builder import Builder, Module, Operand, ignore
 
 PREFETCHED_ROWS = 8     # how far ahead rows that are packed are asked for
+PACK_PANELS = ("ptr from", "i64 k_step", "ptr to", "i64 k", "i64 columns", "i64 panel_step")
 PACK = ("ptr from", "i64 row_step", "i64 k_step", "ptr to", "i64 k", "i64 rows", "i64 width")
 
 
@@ -188,16 +189,53 @@ def _words_copied(b: Builder, packing: _Packing, vectors: int = 1) -> None:
             rows.append(load(at))
             at = b.at(at, "%k_step", number.stored)
         words = _interleaved(b, rows, word.bits, wide)
-        for part in range(vectors):
-            picks = range(part * lanes, (part + 1) * lanes)
-            value = words if vectors == 1 else b.shuffle("i32", wide, words, "poison", picks)
-            value = _with_offset(b, packing, value, lanes)
-            b.store(f"<{lanes} x i32>", value, b.at(target, part * lanes, "i32"), 4)
+        _store_words(b, packing, words, target, vectors)
         return [at, b.at(target, "%width", "i32")]
 
     whole = b.sub("%k", b.rem("%k", word.size))
     b.loop(0, whole, word.size, one, [("ptr", "%from"), ("ptr", "%to")])
     b.when(b.less(whole, "%k"), lambda: _rest_strided(b, packing, whole))
+
+
+def write_pack_panels(module: Module, shape: Shape, name: str, number: Numeric) -> None:
+    """Pack whole panels of b whose rows are contiguous, row after row: memory is read in long runs.
+
+    to[panel][word][column]: panels ``panel_step`` apart.
+    """
+    word = shape.word
+    assert word is not None
+    packing = _Packing("pack_b" if number != shape.left else "pack_a", number, shape, False)
+    b = Builder(module, name, arguments(PACK_PANELS))
+
+    def words(k: str, source: str, target: str) -> list[str]:
+        starts = [source]
+        for _ in range(word.size):
+            starts.append(b.at(starts[-1], "%k_step", number.stored))
+
+        def panel(column: str, to: str) -> list[str]:
+            rows = []
+            for start in starts[:-1]:
+                at = b.at(start, column, number.stored)
+                b.prefetch(b.at(at, b.mul("%k_step", 2 * word.size), number.stored))
+                raw = b.load(f"<{shape.columns} x {number.stored}>", at)
+                rows.append(word_element(b, number, word, raw, shape.columns))
+            _store_words(b, packing, _interleaved(b, rows, word.bits, shape.columns), to, shape.vectors)
+            return [b.at(to, "%panel_step", "i32")]
+
+        b.loop(0, "%columns", shape.columns, panel, [("ptr", target)])
+        return [starts[-1], b.at(target, shape.columns, "i32")]
+
+    b.loop(0, "%k", word.size, words, [("ptr", "%from"), ("ptr", "%to")])
+    b.finish()
+
+
+def _store_words(b: Builder, packing: _Packing, words: str, target: str, vectors: int) -> None:
+    lanes = packing.shape.lanes
+    for part in range(vectors):
+        picks = range(part * lanes, (part + 1) * lanes)
+        value = words if vectors == 1 else b.shuffle("i32", vectors * lanes, words, "poison", picks)
+        value = _with_offset(b, packing, value, lanes)
+        b.store(f"<{lanes} x i32>", value, b.at(target, part * lanes, "i32"), 4)
 
 
 def _interleaved(b: Builder, rows: Sequence[str], bits: int, lanes: int) -> str:

@@ -120,7 +120,7 @@ def shape_for(dtype_name: str, target: Target, left: str = "", right: str = "") 
     depth, packed = (192, 512 if wide_file else 256) if number.kind_bytes <= 4 else (128, 384 if wide_file else 192)
     local_rows = 252 if number.kind_bytes <= 4 else 28
     if number.converts:                      # blocks of c are on the stack, with few columns
-        depth, packed = 256, LOCAL_COLUMNS
+        depth, packed, local_rows = 256, LOCAL_COLUMNS, 504
     operands = None
     if (left or dtype_name, right or dtype_name) != (dtype_name, dtype_name):
         operands = stored_as(left or dtype_name, number), stored_as(right or dtype_name, number)
