@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from torsh.codegen.llvm.target import Target
 
 TILE = ("ptr a", "ptr b", "i64 b_step", "ptr c", "i64 ldc", "ptr init", "i64 ldi", "i1 has_init", "i64 k", "i64 columns")
+HALF_TILE = 8            # rows of a tile from which on its halves are high enough to keep the arithmetic busy
 MERGED_VECTORS = 4       # vectors that are only converted, at a time
 FEW_ROWS = 8             # up to so many rows, a block on the stack has more columns, so that rows of b are read in long runs
 PANEL_HEAD = ("ptr panel", "i64 words")
@@ -62,10 +63,27 @@ def generate_matmul(dtype_name: str, left: str, right: str, target: Target, symb
 # ---------------------------------------------------------------------------------------------------- register tiles
 def write_tiles(module: Module, shape: Shape) -> None:
     """The register tiles by their number of rows, and a table of them."""
+    most = shape.rows if shape.word else min(HALF_TILE, shape.rows)       # instructions for words take longer
+    whole = (*range(1, most + 1), shape.rows)
     for rows in range(1, shape.rows + 1):
-        _write_tile(module, shape, rows)
+        if rows in whole:
+            _write_tile(module, shape, rows)
+        else:
+            _write_halves(module, shape, rows)
     table = ", ".join(["ptr null", *(f"ptr @tile{rows}" for rows in range(1, shape.rows + 1))])
     module.functions.append(f"@tiles = internal constant [{shape.rows + 1} x ptr] [{table}]")
+
+
+def _write_halves(module: Module, shape: Shape, rows: int) -> None:
+    """A tile as two lower ones, which are nearly as fast: machine code for every height would take long to make."""
+    kind, upper = shape.number.kind, rows - rows // 2
+    b = Builder(module, f"tile{rows}", arguments(TILE))
+    given = {name.split()[1]: "%" + name.split()[1] for name in TILE}
+    b.call(f"tile{upper}", *pairs(TILE, list(given.values())))
+    given.update(a=b.at("%a", upper, kind), c=b.at("%c", b.mul("%ldc", upper), kind),
+                 init=b.at("%init", b.mul("%ldi", upper), kind))
+    b.call(f"tile{rows - upper}", *pairs(TILE, list(given.values())))
+    b.finish()
 
 
 def _write_tile(module: Module, shape: Shape, rows: int) -> None:

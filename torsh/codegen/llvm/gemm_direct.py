@@ -13,6 +13,7 @@ DOT_DEPTH = 1024         # k that the dot path does at a time, so that its colum
 LONG_DEPTH = 8192        # or, if few rows use them once, its rows, so that columns are read in long runs
 ROW_BLOCK = 8            # rows of b that the row path adds in one sweep
 AHEAD_BYTES = 1024       # how far ahead the columns of single rows are asked for
+SWEEP_VECTORS = 4        # vectors of a sweep at a time
 LINE_BYTES = 64          # of a line of the caches
 ROW_COLUMNS = 4096       # columns of a sweep: the sums stay in the first-level cache
 DOT = ("ptr a", "i64 a_row", "ptr b", "i64 b_column", "ptr c", "i64 ldc", "ptr init", "i64 ldi", "i1 has_init",
@@ -24,7 +25,7 @@ SWEEP = ("ptr a", "i64 a_column", "ptr b", "i64 b_row", "ptr c", "ptr init", "i6
 
 def write_direct_paths(module: Module, shape: Shape) -> None:
     """The functions ``dot``, ``row`` and ``small``, with the arguments COMPUTE."""
-    for rows in range(1, shape.dot_rows + 1):
+    for rows in (shape.dot_rows, *_lower_tiles(shape)):
         _write_dot_tile(module, shape, rows)
     _write_dot(module, shape)
     for rows in (1, 4):
@@ -159,6 +160,11 @@ def _store_scalars(b: Builder, shape: Shape, vector: str, wide: int, c: str, ini
         b.when(b.less(column, "%columns"), store)
 
 
+def _lower_tiles(shape: Shape) -> tuple[int, ...]:
+    """Rows of the tiles that do the rows that are left over, each once."""
+    return (2, 1) if shape.dot_rows > 2 else (1,)
+
+
 def _write_dot(module: Module, shape: Shape) -> None:
     """c = a @ b (+ init) with both operands contiguous along k: columns outside, so that b is read once."""
     kind = shape.number.kind
@@ -186,9 +192,11 @@ def _write_dot(module: Module, shape: Shape) -> None:
                                                        k, width)))
 
             b.loop(0, whole, shape.dot_rows, lambda i: tile(shape.dot_rows, i))
-            left_over = b.sub("%m", whole)
-            for rows in range(1, shape.dot_rows):
-                b.when(b.equal(left_over, rows), partial(tile, rows, whole))
+            done: Operand = whole
+            for rows in _lower_tiles(shape):
+                left = b.sub("%m", done)
+                b.when(b.less(rows - 1, left), partial(tile, rows, done))
+                done = b.select(b.less(rows - 1, left), b.add(done, rows), done)
 
         b.loop(0, "%n", shape.dot_columns, column)
 
@@ -286,9 +294,9 @@ def _write_sweep(module: Module, shape: Shape, rows: int) -> None:
             else:
                 values.store(b, value, b.at("%c", place, kind), width)
 
-    many = b.sub("%n", b.rem("%n", 4 * lanes))
+    many = b.sub("%n", b.rem("%n", SWEEP_VECTORS * lanes))
     whole = b.sub("%n", b.rem("%n", lanes))
-    b.loop(0, many, 4 * lanes, lambda j: some(j, 4, None, lanes))
+    b.loop(0, many, SWEEP_VECTORS * lanes, lambda j: some(j, SWEEP_VECTORS, None, lanes))
     b.loop(many, whole, lanes, lambda j: some(j, 1, None, lanes))
     if shape.masks:
         mask = b.mask(lanes, 8 * number.kind_bytes, b.sub("%n", whole))
