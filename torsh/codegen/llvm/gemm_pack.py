@@ -91,11 +91,13 @@ def _pack_transposed(b: Builder, packing: _Packing) -> None:
     number, values, lanes = packing.number, packing.shape.values, packing.shape.lanes
     last = b.sub("%rows", 1)
     starts = [b.at("%from", b.mul(b.min(row, last), "%row_step"), number.stored) for row in range(lanes)]
+    following = b.mul("%rows", "%row_step")              # the rows that are packed next are asked for
 
     def square(k: Operand, mask: str | None) -> None:
         rows = []
         for start in starts:
             at = b.at(start, k, number.stored)
+            b.prefetch(b.at(at, following, number.stored))
             rows.append(number.load_masked(b, at, lanes, mask) if mask else number.load(b, at, lanes))
         target = b.at("%to", b.mul(k, "%width"), number.kind)
         for column, value in enumerate(b.transpose(number.kind, number.kind_bytes, rows)):
@@ -156,11 +158,13 @@ def _words_transposed(b: Builder, packing: _Packing) -> None:
     elements = lanes * word.size
     last = b.sub("%rows", 1)
     starts = [b.at("%from", b.mul(b.min(row, last), "%row_step"), number.stored) for row in range(lanes)]
+    following = b.mul("%rows", "%row_step")              # the rows that are packed next are asked for
 
     def square(k: Operand, mask: str | None) -> None:
         rows = []
         for start in starts:
             at = b.at(start, k, number.stored)
+            b.prefetch(b.at(at, following, number.stored))
             raw = b.masked_load(number.stored, elements, at, mask) if mask else b.load(f"<{elements} x {number.stored}>", at)
             value = word_element(b, number, word, raw, elements)
             row = b(f"bitcast <{elements} x {word.element}> {value} to <{lanes} x i32>")
