@@ -140,8 +140,6 @@ def stored_targets() -> list[StandInTarget]:
 @pytest.mark.parametrize(("dtype", "left", "right"), STORED, ids=lambda dtype: dtype.name)
 def test_matmul_converts_what_it_reads(target: StandInTarget, dtype: dtypes.DType, left: dtypes.DType,
                                        right: dtypes.DType) -> None:
-    if dtypes.float16 in (left, right) and target.cpu == "x86-64":
-        pytest.skip("templates convert float16 with instructions")
     rng = np.random.default_rng(11)
     for m, n, k in [(1, 70, 33), (70, 1, 33), (1, 300, 700), (4, 100, 90), (13, 37, 70), (33, 70, 131), (120, 300, 270),
                     (20, 33, 1), (15, 40, 900), (300, 33, 64)]:
@@ -160,6 +158,17 @@ def test_extreme_bytes_are_summed_exactly(target: StandInTarget) -> None:
         run(templates.matmul(dtypes.int32, ref(0), ref(1), ref(2), (), 40, 50, 3000, strides(a), strides(b), strides(c),
                              stored=(dtypes.int8, dtypes.int8)), [c, a, b], target)
         assert (c == left * right * 3000).all()
+
+
+def test_all_of_float16_without_instructions_for_it() -> None:
+    if "x86_64" not in TARGETS[0].triple:
+        pytest.skip("needs an x86 machine")
+    values = guard(np.arange(1 << 16, dtype=np.uint16).view(np.float16).reshape(1 << 10, 64))
+    one, c = guard(np.ones((1, 1), np.float32)), guarded((1 << 16, 1), np.float32)
+    call = templates.matmul(dtypes.float32, ref(0), ref(1), ref(2), (), 1 << 16, 1, 1, (1, 1), (1, 1), (1, 1),
+                            stored=(dtypes.float16, dtypes.float32))
+    run(call, [c, values, one], StandInTarget("x86-64", "", TARGETS[0].triple, 16, False))
+    np.testing.assert_array_equal(c.reshape(-1), values.astype(np.float32).reshape(-1))
 
 
 def test_matmul_rejects_other_conversions() -> None:

@@ -1,12 +1,17 @@
 """Matrix products as LLVM text: one module for all shapes, strides and batches of an element type.
 
+Operands may be stored in smaller types than c's (bytes, 16-bit floats): they are converted while they are packed or read.
+Where an instruction multiplies several small numbers at once, panels hold words of them (``gemm_words.py``): pairs of
+bfloat16, pairs of 16-bit integers, fours of bytes. The last one wants unsigned bytes on the left: 128 is added to those of
+a, and the sums of a panel of b start at -128 times the sums of its columns, which stand in front of it.
+
 How a product is done is chosen at run time, for each block of c:
 
 - *packed*: the classical way. For each panel of k, b is copied to panels as wide as a register tile (kept in the
   second-level cache), a to panels as high as one (first level), and a family of register tiles does the arithmetic. Rows
   are split evenly, so that there is no thin last tile. b is used in place where few rows would not pay for copying it.
 - *dot*: few rows, both operands contiguous along k: tiles of dot products, nothing is copied.
-- *row*: one row times a matrix with contiguous rows: a sum of rows of b, as fast as memory delivers them.
+- *row*: one row (or few, if b is to be converted) times a matrix with contiguous rows: a sum of rows of b, as fast as memory delivers them.
 - *small*: products so small that packing would take most of the time.
 
 Results go straight to c where it has contiguous rows of the computing type; otherwise (16-bit floats, strided c, bias and

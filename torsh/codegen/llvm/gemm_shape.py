@@ -113,7 +113,8 @@ def shape_for(dtype_name: str, target: Target, left: str = "", right: str = "") 
     """The blocking for a dtype on a target; left, right: dtypes of the operands in memory, if not the same."""
     arm = target.triple.startswith(("aarch64", "arm64"))
     fused = arm or "+fma" in target.features or target.has_avx512
-    number = numeric(dtype_name, fused)
+    halves = arm or target.has_avx512 or "+f16c" in target.features
+    number = replace(numeric(dtype_name, fused), halves=halves)
     lanes = target.lanes(number.kind_bytes)
     wide_file = arm or target.has_avx512     # 32 vector registers
     # Panels of b take 200 KiB (small second-level caches) to 400 KiB; all memory of an invocation is on the stack.
