@@ -63,7 +63,7 @@ def close(got: np.ndarray, want: np.ndarray, dtype: dtypes.DType) -> None:
 
 def check_matmul(rng: np.random.Generator, dtype: dtypes.DType, a: np.ndarray, b: np.ndarray, target: StandInTarget,
                  bias: np.ndarray | None = None, accumulate: bool = False, share: int | None = None,
-                 c: np.ndarray | None = None) -> None:
+                 c: np.ndarray | None = None, stored: tuple[dtypes.DType, dtypes.DType] | None = None) -> None:
     """Run one product and compare it."""
     batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
@@ -76,7 +76,7 @@ def check_matmul(rng: np.random.Generator, dtype: dtypes.DType, a: np.ndarray, b
     if accumulate:
         want = want + (c if dtype.category == 1 else c.astype(np.float64))
     call = templates.matmul(dtype, ref(0), ref(1), ref(2), batch, m, n, k, strides(a), strides(b), strides(c),
-                            None if bias is None else (ref(3), strides(bias)[0]), accumulate)
+                            None if bias is None else (ref(3), strides(bias)[0]), accumulate, stored)
     run(call, [c, a, b] + ([] if bias is None else [bias]), target, share)
     close(c, want, dtype)
 
@@ -116,6 +116,65 @@ def test_matmul_of_other_dtypes(dtype: dtypes.DType) -> None:
                 a, b = operand(rng, (m, k), dtype, a_layout), operand(rng, (k, n), dtype, b_layout)
                 bias = guard(random_array(rng, (n,), dtype)) if m % 2 else None
                 check_matmul(rng, dtype, a, b, target, bias, accumulate=n == 37)
+
+
+STORED = [(dtypes.int32, dtypes.int8, dtypes.int8), (dtypes.int32, dtypes.uint8, dtypes.int8),
+          (dtypes.int32, dtypes.int8, dtypes.int32), (dtypes.float32, dtypes.float32, dtypes.int8),
+          (dtypes.float32, dtypes.bfloat16, dtypes.float32), (dtypes.float32, dtypes.float16, dtypes.uint8),
+          (dtypes.float32, dtypes.bfloat16, dtypes.bfloat16)]
+
+
+def stored_targets() -> list[StandInTarget]:
+    """The targets, without the newest instructions for bytes too, and one without wide vectors."""
+    found = list(TARGETS)
+    if "+avx512vnni" in TARGETS[0].features:
+        found.append(replace(TARGETS[0], cpu="skylake-avx512", features="-prefer-256-bit"))
+    if "+avxvnni" in TARGETS[0].features:
+        found.append(StandInTarget("alderlake", "+avx2,+fma,+f16c,+avxvnni", TARGETS[0].triple, 32, False))
+    if "x86_64" in TARGETS[0].triple:
+        found.append(StandInTarget("x86-64", "", TARGETS[0].triple, 16, False))
+    return found
+
+
+@pytest.mark.parametrize("target", stored_targets(), ids=lambda target: target.cpu)
+@pytest.mark.parametrize(("dtype", "left", "right"), STORED, ids=lambda dtype: dtype.name)
+def test_matmul_converts_what_it_reads(target: StandInTarget, dtype: dtypes.DType, left: dtypes.DType,
+                                       right: dtypes.DType) -> None:
+    rng = np.random.default_rng(11)
+    for m, n, k in [(1, 70, 33), (70, 1, 33), (1, 300, 700), (4, 100, 90), (13, 37, 70), (33, 70, 131), (120, 300, 270),
+                    (20, 33, 1), (15, 40, 900), (300, 33, 64)]:
+        for a_layout, b_layout in (("plain", "plain"), ("plain", "transposed"), ("transposed", "plain"),
+                                   ("transposed", "stepped"), ("reversed", "repeated")):
+            a, b = operand(rng, (m, k), left, a_layout), operand(rng, (k, n), right, b_layout)
+            bias = guard(random_array(rng, (n,), dtype)) if m % 2 else None
+            check_matmul(rng, dtype, a, b, target, bias, accumulate=n == 37, share=2, stored=(left, right))
+
+
+@each_target
+def test_extreme_bytes_are_summed_exactly(target: StandInTarget) -> None:
+    for left, right in ((-128, -128), (127, -128), (-128, 127), (127, 127)):
+        a, b = guard(np.full((40, 3000), left, np.int8)), guard(np.full((3000, 50), right, np.int8))
+        c = guarded((40, 50), np.int32)
+        run(templates.matmul(dtypes.int32, ref(0), ref(1), ref(2), (), 40, 50, 3000, strides(a), strides(b), strides(c),
+                             stored=(dtypes.int8, dtypes.int8)), [c, a, b], target)
+        assert (c == left * right * 3000).all()
+
+
+def test_all_of_float16_without_instructions_for_it() -> None:
+    if "x86_64" not in TARGETS[0].triple:
+        pytest.skip("needs an x86 machine")
+    values = guard(np.arange(1 << 16, dtype=np.uint16).view(np.float16).reshape(1 << 10, 64))
+    one, c = guard(np.ones((1, 1), np.float32)), guarded((1 << 16, 1), np.float32)
+    call = templates.matmul(dtypes.float32, ref(0), ref(1), ref(2), (), 1 << 16, 1, 1, (1, 1), (1, 1), (1, 1),
+                            stored=(dtypes.float16, dtypes.float32))
+    run(call, [c, values, one], StandInTarget("x86-64", "", TARGETS[0].triple, 16, False))
+    np.testing.assert_array_equal(c.reshape(-1), values.astype(np.float32).reshape(-1))
+
+
+def test_matmul_rejects_other_conversions() -> None:
+    with pytest.raises(ValueError, match="does not convert"):
+        templates.matmul(dtypes.float32, ref(0), ref(1), ref(2), (), 1, 1, 1, (1, 1), (1, 1), (1, 1),
+                         stored=(dtypes.float64, dtypes.float32))
 
 
 @pytest.mark.skipif("+avx512bf16" not in TARGETS[0].features, reason="needs instructions for bfloat16")

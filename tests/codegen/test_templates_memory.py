@@ -1,6 +1,7 @@
 """Scans, scatters, fills and copies against NumPy, in guarded memory; and all templates compiled for another machine."""
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -191,8 +192,9 @@ def test_transpose_copy(target: StandInTarget, kind: type) -> None:
             np.testing.assert_array_equal(out, view)
 
 
-KERNELS = [TemplateKernel("matmul", ("float32",)), TemplateKernel("matmul", ("bfloat16",)), TemplateKernel("copy"),
-           TemplateKernel("scan", ("float32", "sum")), TemplateKernel("scatter", ("float32", "amax")),
+KERNELS = [TemplateKernel("matmul", ("float32",) * 3), TemplateKernel("matmul", ("int32", "int8", "int8")),
+           TemplateKernel("matmul", ("float32", "float32", "int8")), TemplateKernel("matmul", ("bfloat16",) * 3),
+           TemplateKernel("copy"), TemplateKernel("scan", ("float32", "sum")), TemplateKernel("scatter", ("float32", "amax")),
            TemplateKernel("index_put", ("float16", True, 2)), TemplateKernel("fill", (4,)),
            TemplateKernel("transpose_copy", (4, "tiles")), TemplateKernel("transpose_copy", (2, "rows"))]
 
@@ -205,6 +207,18 @@ def test_templates_compile_for_arm(kernel: TemplateKernel) -> None:
     module.verify()
     machine = llvm.Target.from_triple(ARM.triple).create_target_machine(cpu=ARM.cpu, features=ARM.features, opt=1)
     assert machine.emit_object(module)[:4] == b"\x7fELF"
+
+
+@pytest.mark.parametrize(("options", "instruction"), [
+    (("float32",) * 3, r"fmla\s+v\d+\.4s"), (("float64",) * 3, r"fmla\s+v\d+\.2d"), (("bfloat16",) * 3, r"fmla\s+v\d+\.4s"),
+    (("float32", "float32", "int8"), r"fmla\s+v\d+\.4s"), (("int32", "int8", "int8"), r"mla\s+v\d+\.4s")])
+def test_products_multiply_and_add_vectors_on_arm(options: tuple[str, str, str], instruction: str) -> None:
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    module = llvm.parse_assembly(generate_template(TemplateKernel("matmul", options), ARM, "kernel"))
+    machine = llvm.Target.from_triple(ARM.triple).create_target_machine(cpu=ARM.cpu, features=ARM.features, opt=1)
+    function = re.search(r"^tile4:.*?\.Lfunc_end", machine.emit_assembly(module), re.DOTALL | re.MULTILINE)
+    assert function is not None and len(re.findall(instruction, function[0])) >= 8
 
 
 def test_unknown_template() -> None:

@@ -8,7 +8,19 @@ from typing import Any
 
 from torsh.compiler.affine import Form, Map, NeedSplit, flat, identity, split_axis
 from torsh.compiler.fuse import Grouping
-from torsh.compiler.graph import ASSEMBLE, HOST, INLINE, INPUT, LOOK, NOTHING, REDUCE, TEMPLATE, MustStore, without_reshapes
+from torsh.compiler.graph import (
+    ASSEMBLE,
+    HOST,
+    INLINE,
+    INPUT,
+    LOOK,
+    NOTHING,
+    REDUCE,
+    TEMPLATE,
+    MustStore,
+    operands,
+    without_reshapes,
+)
 from torsh.compiler.steps import Buffer, Copy, Factors, Group, Step, Target, copy_of, in_order, spread
 from torsh.compiler.templates import COPY_RANK, coalesce
 from torsh.core.shape import contiguous_strides
@@ -285,10 +297,10 @@ class Fusion(Grouping):
             first = self._base(e, e.args[0], aliases)
             if self.buffer_of(e).output in self.uncopied:
                 first |= self._checks_of(e)
-            operands = e.args[1:]
+            read = e.args[1:]
         else:
-            operands = e.args
-        bases = [self.graph.geometry(a)[0] for a in operands]
+            read = operands(e)
+        bases = [self.graph.geometry(a)[0] for a in read]
         self._step(e, bases, first)
 
     def _checks_of(self, e: Expr) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 
 from torsh.compiler import templates
 from torsh.compiler.assemble import Fusion
-from torsh.compiler.graph import HOST, without_reshapes
+from torsh.compiler.graph import HOST, operands, without_reshapes
 from torsh.compiler.kernel import BufferRef, Call
 from torsh.compiler.plan import ArrayRef, HostStep
 from torsh.compiler.steps import Buffer, Copy, Step, spread
@@ -71,7 +71,7 @@ class CallBuilder:
 
     def matmul(self, e: Expr, bias: Expr | None) -> Call:
         """Product of matrices, and a bias added to every row."""
-        a, b = e.args
+        a, b = operands(e)
         (a_ref, a_strides), (b_ref, b_strides) = self.operand(a), self.operand(b)
         batch = e.shape[:-2]
 
@@ -80,7 +80,8 @@ class CallBuilder:
             return (*[0] * extra, *[0 if n == 1 else s for n, s in zip(x.shape[:-2], strides, strict=False)], *strides[-2:])
         return templates.matmul(e.dtype, self.result(e), a_ref, b_ref, batch, e.shape[-2], e.shape[-1], a.shape[-1],
                                 spread(a, a_strides), spread(b, b_strides), contiguous_strides(e.shape),
-                                None if bias is None else (self.place(self.fusion.buffer_of(bias)), 1))
+                                None if bias is None else (self.place(self.fusion.buffer_of(bias)), 1),
+                                stored=(a.dtype, b.dtype))
 
     def cumsum(self, e: Expr) -> Call:
         """Running sums."""

@@ -173,12 +173,13 @@ def _options(call: Call) -> tuple[Any, ...]:
 
 def _matmul(call: Call) -> list[Region]:
     p = named(templates.MATMUL_PARAMETERS, call.params)
-    size = dtype_by_name(_options(call)[0]).itemsize
+    size, left, right = (dtype_by_name(name).itemsize for name in _options(call))
+    sizes = {"a": left, "b": right, "c": size}
     batch = p["batch"]
 
     def operand(name: str, rows: int, columns: int, write: bool = False) -> Region:
         walk = [*zip(batch, p[f"{name}_batch"], strict=True), (rows, p[f"{name}_row"]), (columns, p[f"{name}_column"])]
-        return _region(p, name, size, walk, write)
+        return _region(p, name, sizes[name], walk, write)
     result = [operand("a", p["m"], p["k"]), operand("b", p["k"], p["n"]), operand("c", p["m"], p["n"], True)]
     if p["accumulate"]:
         result.append(operand("c", p["m"], p["n"]))

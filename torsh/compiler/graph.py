@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from torsh.compiler.affine import Form, Inexpressible, Map, NeedSplit, flat, identity, shifted, through
 from torsh.compiler.cost import operation_cost
+from torsh.compiler.templates import converts
 from torsh.core.dtype import DType
 from torsh.core.shape import contiguous_strides
 from torsh.ops.expr import CONSTANT_OP, ELEMENTWISE, LEAF_OP, REDUCTION, SCALAR_OP, VIEW, Expr
@@ -83,6 +84,13 @@ def has_template(e: Expr) -> bool:
         rank = len(e.args[1].shape) - (len(e.shape) - len(dims))
         return len(dims) <= 6 and rank <= 4 and len(e.shape) - len(dims) <= 4 and (not accumulate or dtype.category in (1, 2))
     return False
+
+
+def operands(e: Expr) -> tuple[Expr, ...]:
+    """The arguments of a template as it reads them: a product of matrices converts small types itself."""
+    if e.op.name != "matmul":
+        return e.args
+    return tuple([a.args[0] if a.op.name == "cast" and converts(a.args[0].dtype, a.dtype) else a for a in e.args])
 
 
 def source_of(e: Expr) -> Expr:
@@ -168,7 +176,7 @@ class Graph:
         if kind != INLINE:
             self.stored.add(e)
             self.operations[e] = 1
-            for a in e.args if kind in (TEMPLATE, HOST) else ():
+            for a in operands(e) if kind in (TEMPLATE, HOST) else ():
                 self._operand(e, a)
             return
         if e.op.name in ("index", "gather"):

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from torsh.compiler.templates import converts
 from torsh.core.dtype import DType, bool_, float32, int64
 from torsh.core.shape import broadcast_shapes
 from torsh.core.symbolic import Quotient
@@ -26,6 +27,7 @@ from torsh.ops.expr import (
     SCALAR_OP,
     TABLE,
     VARIABLE_OP,
+    VIEW,
     Expr,
     constant,
     emit,
@@ -413,7 +415,22 @@ def _matmul(e: Expr, args: tuple[Expr, ...]) -> Expr:
         return full(e.shape, 0, e.dtype)
     if args[0].shape[-1] == 1:              # an outer product is elementwise, and fuses with what is done with it
         return emit(TABLE["mul"], args)
-    return emit(e.op, args, e.attr)
+    return emit(e.op, tuple([_converted_last(a) for a in args]), e.attr)
+
+
+def _converted_last(a: Expr) -> Expr:
+    """An operand that is looked at before it is converted: the product reads it in its small type, and converts it then."""
+    views: list[Expr] = []
+    base = a
+    while base.op.kind == VIEW:
+        views.append(base)
+        base = base.args[0]
+    if not views or base.op.name != "cast" or not converts(base.args[0].dtype, base.dtype):
+        return a
+    source = base.args[0]
+    for view in reversed(views):
+        source = emit1(view.op, source, view.attr)
+    return emit1(base.op, source, base.attr)
 
 
 _SIMPLER: Final[dict[str, Callable[[Expr, tuple[Expr, ...]], Expr]]] = {

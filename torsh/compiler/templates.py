@@ -42,6 +42,7 @@ TRANSPOSE_PARAMETERS: Final = (
     "out_slot", "out_offset", "src_slot", "src_offset", "extents[9]", "src_strides[9]", "out_strides[9]", "row_block",
     "column_block")
 
+_CONVERTED: Final = {"float32": ("bool", "int8", "uint8", "float16", "bfloat16"), "int32": ("bool", "int8", "uint8")}
 _STREAM_BYTES: Final = 1 << 16
 _UNIT_PRODUCTS: Final = 1 << 20
 
@@ -90,16 +91,21 @@ def contiguous_strides(shape: Sequence[int]) -> tuple[int, ...]:
 
 def matmul(dtype: DType, c: BufferRef, a: BufferRef, b: BufferRef, batch: Sequence[int], m: int, n: int, k: int,
            a_strides: Sequence[int], b_strides: Sequence[int], c_strides: Sequence[int],
-           bias: tuple[BufferRef, int] | None = None, accumulate: bool = False) -> Call:
+           bias: tuple[BufferRef, int] | None = None, accumulate: bool = False,
+           stored: tuple[DType, DType] | None = None) -> Call:
     """c[..., m, n] = a[..., m, k] @ b[..., k, n], plus ``bias[n]`` in every row, plus the old c if ``accumulate``.
 
     dtype: of all operands: float32, float64, float16, bfloat16 (the last two are summed in float32 and rounded once), or an
-    integer type (wraps around). batch: extents. ``*_strides``: one per batch dimension, then row, then column; any values
+    integer type (wraps around). stored: what a and b are in memory, if they are to be converted to float32 or int32 first
+    (see :func:`converts`). batch: extents. ``*_strides``: one per batch dimension, then row, then column; any values
     for a and b (0 repeats, negative walks backwards), c must not overlap itself nor a, b, bias. bias: (buffer, stride).
     At most 4 batch dimensions may remain after merging.
     """
     if dtype.category not in (1, 2):
         raise InvalidArgumentError(f"the matmul template takes integer and floating-point types, got {dtype}")
+    left, right = stored if stored is not None else (dtype, dtype)
+    if not all(own is dtype or converts(own, dtype) for own in (left, right)):
+        raise InvalidArgumentError(f"the matmul template does not convert {left} and {right} to {dtype}")
     bias_ref, bias_column = bias if bias is not None else (BufferRef(0), 0)
     bias_row = 0
     extents, (a_batch, b_batch, c_batch) = coalesce(batch, a_strides[:-2], b_strides[:-2], c_strides[:-2])
@@ -112,7 +118,7 @@ def matmul(dtype: DType, c: BufferRef, a: BufferRef, b: BufferRef, batch: Sequen
         a_batch.pop(), b_batch.pop(), c_batch.pop()
     # Code generators like rows: a column vector, or a transposed result, is computed as c^T = b^T a^T.
     if (n == 1 and m > 1) or (c_column != 1 and c_row == 1 and m > 1):
-        a, b, m, n = b, a, n, m
+        a, b, m, n, left, right = b, a, n, m, right, left
         a_batch, b_batch = b_batch, a_batch
         a_row, a_column, b_row, b_column = b_column, b_row, a_column, a_row
         c_row, c_column = c_column, c_row
@@ -125,7 +131,12 @@ def matmul(dtype: DType, c: BufferRef, a: BufferRef, b: BufferRef, batch: Sequen
               *_padded(a_batch, BATCH_RANK, 0), a_row, a_column, *_padded(b_batch, BATCH_RANK, 0), b_row, b_column,
               *_padded(c_batch, BATCH_RANK, 0), c_row, c_column, batch_block, m_block, n_block, bias_row)
     cost = max(total * m * n * k // 16, total * (m * n + (m + n) * k))
-    return Call(TemplateKernel("matmul", (dtype.name,)), params, units, cost, "matmul")
+    return Call(TemplateKernel("matmul", (dtype.name, left.name, right.name)), params, units, cost, "matmul")
+
+
+def converts(stored: DType, dtype: DType) -> bool:
+    """Does the matmul template read operands of a dtype as another one?"""
+    return stored.name in _CONVERTED.get(dtype.name, ())
 
 
 def _matmul_blocks(batch: int, m: int, n: int, k: int) -> tuple[int, int, int]:

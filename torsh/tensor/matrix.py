@@ -1,16 +1,22 @@
 """Products of vectors, matrices and tensors."""
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
-from torsh.core.dtype import DType
+from torsh.core.dtype import DType, int8, int32, uint8
 from torsh.core.errors import ArgumentTypeError, DTypeError, ShapeMismatchError
 from torsh.graph.handle import expr_of
+from torsh.ops.common import cast
 from torsh.ops.contraction import einsum_expr, matmul_expr, tensordot_expr
 from torsh.ops.expr import TABLE, Expr, emit2
 from torsh.tensor.arithmetic import promoted, scaled, typed_number
 from torsh.tensor.function import METHODS, function, recorded, scalar_type_name, tensor_operand
 from torsh.tensor.tensor import Tensor
+
+# How PyTorch's errors of _int_mm call dtypes.
+_C_NAMES: Final = {"float32": "float", "float64": "double", "int16": "short int", "int32": "int", "int64": "long int",
+                   "uint8": "unsigned char", "float16": "c10::Half", "bfloat16": "c10::BFloat16",
+                   "complex64": "c10::complex<float>", "complex128": "c10::complex<double>"}
 
 
 def same_dtype(a: Expr, b: Expr, name: str) -> None:
@@ -48,6 +54,23 @@ def mm(input: Tensor, mat2: Tensor) -> Tensor:
         raise ShapeMismatchError(f"mat1 and mat2 shapes cannot be multiplied ({a.shape[0]}x{a.shape[1]} and "
                                  f"{b.shape[0]}x{b.shape[1]})")
     return Tensor(emit2(TABLE["matmul"], a, b))
+
+
+@function("_int_mm", method=False)
+def int_mm(input: Tensor, mat2: Tensor) -> Tensor:
+    """Product of two matrices of int8 (the first also of uint8), summed as int32."""
+    a, b = tensor_operand(input, "_int_mm"), tensor_operand(mat2, "_int_mm", 2, "mat2")
+    for e, argument in ((a, "self"), (b, "mat2")):
+        if len(e.shape) != 2:
+            raise ShapeMismatchError(f"int_mm_out_cpu: Expected {argument} to be of dimension 2 but got {len(e.shape)}")
+    if a.shape[1] != b.shape[0]:
+        raise ShapeMismatchError(f"int_mm_out_cpu: self.size(1) needs to match mat2.size(0) but got {a.shape[1]} and "
+                                 f"{b.shape[0]}")
+    for e, argument, expected in ((a, "self", "int8 or uint8"), (b, "mat2", "of type int8")):
+        if e.dtype is not int8 and not (argument == "self" and e.dtype is uint8):
+            raise DTypeError(f"int_mm_out_cpu: Expected {argument} dtype to be {expected} but got "
+                             f"{_C_NAMES.get(e.dtype.name, e.dtype.name)}")
+    return Tensor(emit2(TABLE["matmul"], cast(a, int32), cast(b, int32)))
 
 
 @function("bmm")

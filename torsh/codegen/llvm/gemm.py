@@ -1,24 +1,30 @@
 """Matrix products as LLVM text: one module for all shapes, strides and batches of an element type.
 
+Operands may be stored in smaller types than c's (bytes, 16-bit floats): they are converted while they are packed or read.
+Where an instruction multiplies several small numbers at once, panels hold words of them (``gemm_words.py``): pairs of
+bfloat16, pairs of 16-bit integers, fours of bytes. The last one wants unsigned bytes on the left: 128 is added to those of
+a, and the sums of a panel of b start at -128 times the sums of its columns, which stand in front of it.
+
 How a product is done is chosen at run time, for each block of c:
 
 - *packed*: the classical way. For each panel of k, b is copied to panels as wide as a register tile (kept in the
   second-level cache), a to panels as high as one (first level), and a family of register tiles does the arithmetic. Rows
   are split evenly, so that there is no thin last tile. b is used in place where few rows would not pay for copying it.
 - *dot*: few rows, both operands contiguous along k: tiles of dot products, nothing is copied.
-- *row*: one row times a matrix with contiguous rows: a sum of rows of b, as fast as memory delivers them.
+- *row*: one row (or few, if b is to be converted) times a matrix with contiguous rows: a sum of rows of b, as fast as memory delivers them.
 - *small*: products so small that packing would take most of the time.
 
 Results go straight to c where it has contiguous rows of the computing type; otherwise (16-bit floats, strided c, bias and
-accumulate together) to a block on the stack, which :func:`_write_merge` then rounds and adds.
+accumulate together) to a block on the stack, which :func:`write_merge` then rounds and adds.
 """
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from torsh.codegen.llvm.gemm_direct import write_direct_paths
-from torsh.codegen.llvm.gemm_pack import PACK, write_pack
-from torsh.codegen.llvm.gemm_shape import COMPUTE, Shape, arguments, pairs, shape_for
+from torsh.codegen.llvm.gemm_pack import PACK, PACK_PANELS, write_pack, write_pack_panels
+from torsh.codegen.llvm.gemm_shape import COMPUTE, LOCAL_COLUMNS, Shape, arguments, pairs, shape_for
+from torsh.codegen.llvm.gemm_words import HIGH_BITS, multiply_add
 from torsh.codegen.llvm.numeric import Numeric
 from torsh.codegen.llvm.template_builder import ENTRY, Builder, Module, Operand, ignore
 from torsh.compiler.templates import MATMUL_PARAMETERS
@@ -26,24 +32,31 @@ from torsh.compiler.templates import MATMUL_PARAMETERS
 if TYPE_CHECKING:
     from torsh.codegen.llvm.target import Target
 
-LOCAL_COLUMNS = 256      # columns of a block on the stack
 TILE = ("ptr a", "ptr b", "i64 b_step", "ptr c", "i64 ldc", "ptr init", "i64 ldi", "i1 has_init", "i64 k", "i64 columns")
+HALF_TILE = 8            # rows of a tile from which on its halves are high enough to keep the arithmetic busy
+MERGED_VECTORS = 4       # vectors that are only converted, at a time
+FEW_ROWS = 8             # up to so many rows, a block on the stack has more columns, so that rows of b are read in long runs
+PANEL_HEAD = ("ptr panel", "i64 words")
 MERGE = ("ptr from", "ptr c", "i64 c_row", "i64 c_column", "ptr bias", "i64 bias_row", "i64 bias_column", "i1 has_bias",
          "i1 accumulate", "i64 m", "i64 n", "i64 ldf")
 
 
-def generate_matmul(dtype_name: str, target: Target, symbol: str) -> str:
-    """LLVM text of the matmul template."""
-    shape = shape_for(dtype_name, target)
+def generate_matmul(dtype_name: str, left: str, right: str, target: Target, symbol: str) -> str:
+    """LLVM text of the matmul template; left, right: dtypes of the operands in memory."""
+    shape = shape_for(dtype_name, target, left, right)
     module = Module()
-    for rows in range(1, shape.rows + 1):
-        _write_tile(module, shape, rows)
-    table = ", ".join(["ptr null", *(f"ptr @tile{rows}" for rows in range(1, shape.rows + 1))])
-    module.functions.append(f"@tiles = internal constant [{shape.rows + 1} x ptr] [{table}]")
-    write_pack(module, shape)
-    _write_merge(module, shape, "merge_values", shape.values)
+    write_tiles(module, shape)
+    offset = shape.panel_head > 0
+    write_pack(module, shape, "pack_a", shape.left, offset)
+    if shape.left != shape.right or offset:
+        write_pack(module, shape, "pack_b", shape.right)
+    if shape.word:
+        write_pack_panels(module, shape, "pack_panels", shape.right)
+    if offset:
+        _write_panel_head(module, shape)
+    write_merge(module, shape, "merge_values", shape.values)
     if shape.number.converts:
-        _write_merge(module, shape, "merge", shape.number)
+        write_merge(module, shape, "merge", shape.number)
     write_direct_paths(module, shape)
     _write_packed(module, shape)
     _write_compute(module, shape)
@@ -53,13 +66,38 @@ def generate_matmul(dtype_name: str, target: Target, symbol: str) -> str:
 
 
 # ---------------------------------------------------------------------------------------------------- register tiles
+def write_tiles(module: Module, shape: Shape) -> None:
+    """The register tiles by their number of rows, and a table of them."""
+    most = shape.rows if shape.word else min(HALF_TILE, shape.rows)       # instructions for words take longer
+    whole = (*range(1, most + 1), shape.rows)
+    for rows in range(1, shape.rows + 1):
+        if rows in whole:
+            _write_tile(module, shape, rows)
+        else:
+            _write_halves(module, shape, rows)
+    table = ", ".join(["ptr null", *(f"ptr @tile{rows}" for rows in range(1, shape.rows + 1))])
+    module.functions.append(f"@tiles = internal constant [{shape.rows + 1} x ptr] [{table}]")
+
+
+def _write_halves(module: Module, shape: Shape, rows: int) -> None:
+    """A tile as two lower ones, which are nearly as fast: machine code for every height would take long to make."""
+    kind, upper = shape.number.kind, rows - rows // 2
+    b = Builder(module, f"tile{rows}", arguments(TILE))
+    given = {name.split()[1]: "%" + name.split()[1] for name in TILE}
+    b.call(f"tile{upper}", *pairs(TILE, list(given.values())))
+    given.update(a=b.at("%a", upper, kind), c=b.at("%c", b.mul("%ldc", upper), kind),
+                 init=b.at("%init", b.mul("%ldi", upper), kind))
+    b.call(f"tile{rows - upper}", *pairs(TILE, list(given.values())))
+    b.finish()
+
+
 def _write_tile(module: Module, shape: Shape, rows: int) -> None:
     """c[rows, columns] = a panel @ b panel (+ init). a: [k][row_width], b: rows ``b_step`` apart, of the computing type.
 
     Without masks, all columns are written, so the caller gives a scratch block for a partial tile.
     """
     number, lanes, vectors = shape.values, shape.lanes, shape.vectors
-    panel_number = Numeric(number.name, "i32", "i32", True) if shape.paired else number   # a pair has the size of a sum
+    panel_number = Numeric(number.name, "i32", "i32", True) if shape.word else number   # a word has the size of a sum
     kind, vector = number.kind, number.vector(lanes)
     b = Builder(module, f"tile{rows}", arguments(TILE))
     c_rows = [b.at("%c", b.mul("%ldc", row), kind) for row in range(rows)]
@@ -74,11 +112,14 @@ def _write_tile(module: Module, shape: Shape, rows: int) -> None:
             result = []
             for row in range(rows):
                 value = b.splat(panel_number.kind, lanes, panel_number.load(b, b.at(a, row, kind)))
-                result += [_multiply_add(b, shape, value, column, sums[row * parts + part])
+                result += [multiply_add(b, shape, shape.word, value, column, sums[row * parts + part])
                            for part, column in enumerate(columns)]
             return [b.at(a, shape.row_width, kind), b.at(panel, "%b_step", kind), *result]
 
-        sums = b.loop(0, "%k", 1, step, [("ptr", "%a"), ("ptr", "%b")] + [(vector, "zeroinitializer")] * (rows * parts))[2:]
+        start = ["zeroinitializer"] * parts
+        if shape.panel_head:
+            start = [number.load(b, b.at("%b", part * lanes - shape.panel_head, kind), lanes) for part in range(parts)]
+        sums = b.loop(0, "%k", 1, step, [("ptr", "%a"), ("ptr", "%b")] + [(vector, value) for value in start] * rows)[2:]
         return [sums[row * parts + part] if part < parts else "zeroinitializer"
                 for row in range(rows) for part in range(vectors)]
 
@@ -107,15 +148,22 @@ def _write_tile(module: Module, shape: Shape, rows: int) -> None:
     b.finish()
 
 
-def _multiply_add(b: Builder, shape: Shape, left: str, right: str, total: str) -> str:
-    """left * right + total; of pairs, both products are added."""
-    if not shape.paired:
-        return shape.values.multiply_add(b, left, right, total, shape.lanes)
-    lanes, name = shape.lanes, "@llvm.x86.avx512bf16.dpbf16ps.512"
-    floats, halves = f"<{lanes} x float>", f"<{2 * lanes} x bfloat>"
-    b.module.declare(f"{floats} {name}({floats}, {halves}, {halves})")
-    left, right = (b(f"bitcast <{lanes} x i32> {value} to {halves}") for value in (left, right))
-    return b(f"call {floats} {name}({floats} {total}, {halves} {left}, {halves} {right})")
+def _write_panel_head(module: Module, shape: Shape) -> None:
+    """Write in front of a panel what its sums start with: -128 times the sums of its columns, against the offset of a."""
+    lanes, word = shape.lanes, shape.word
+    vector = f"<{lanes} x i32>"
+    b = Builder(module, "panel_head", arguments(PANEL_HEAD))
+    high = b.splat("i32", lanes, HIGH_BITS)            # 128 in each byte
+
+    def step(_: str, panel: str, *sums: str) -> list[str]:
+        columns = [b.load(vector, b.at(panel, part * lanes, "i32"), 4) for part in range(shape.vectors)]
+        added = [multiply_add(b, shape, word, high, column, total) for column, total in zip(columns, sums, strict=True)]
+        return [b.at(panel, shape.columns, "i32"), *added]
+
+    sums = b.loop(0, "%words", 1, step, [("ptr", "%panel"), *[(vector, "zeroinitializer")] * shape.vectors])[1:]
+    for part, total in enumerate(sums):
+        b.store(vector, b(f"sub {vector} zeroinitializer, {total}"), b.at("%panel", part * lanes - shape.columns, "i32"), 4)
+    b.finish()
 
 
 def _column_masks(b: Builder, shape: Shape, vectors: int, columns: Operand) -> list[str]:
@@ -132,17 +180,18 @@ def _column_masks(b: Builder, shape: Shape, vectors: int, columns: Operand) -> l
 # ---------------------------------------------------------------------------------------------------- the packed way
 def _write_packed(module: Module, shape: Shape) -> None:
     """c = a @ b (+ init) through packed panels; any strides of a and b."""
-    number, kind, stored = shape.number, shape.number.kind, shape.number.stored
+    kind, left, right = shape.number.kind, shape.left.stored, shape.right.stored
     b = Builder(module, "packed", arguments(COMPUTE))
-    size = number.kind_bytes
+    size = shape.number.kind_bytes
     panel_a = b.at("%work", 0, "i8")
     panels_b = b.at("%work", shape.row_width * shape.depth * size, "i8")
     scratch = b.stack(shape.rows * shape.columns * size)
     tiles = b.ceil_div("%m", shape.rows)
     high = b.ceil_div("%m", tiles)                       # tiles have ``high`` rows, the last ones one row less
     full_tiles = b.sub("%m", b.mul(tiles, b.sub(high, 1)))
-    pair = 2 if shape.paired else 1
-    steps = b.ceil_div("%k", pair)                       # k in panels: elements, or pairs of them
+    group = shape.word.size if shape.word else 1
+    steps = b.ceil_div("%k", group)                      # k in panels: elements, or words of them
+    pack_b = "pack_b" if shape.left != shape.right or shape.panel_head else "pack_a"
     some_k = b.select(b.less(steps, 1), 1, steps)
     depth = b.ceil_div(some_k, b.ceil_div(some_k, shape.depth))
     depth = b(f"and i64 {b.add(depth, 15)}, -16")
@@ -151,32 +200,44 @@ def _write_packed(module: Module, shape: Shape) -> None:
 
     def columns_loop(j0: str) -> None:
         n = b.min(columns_at_once, b.sub("%n", j0))
-        b_columns = b.at("%b", b.mul(j0, "%b_column"), stored)
+        b_columns = b.at("%b", b.mul(j0, "%b_column"), right)
         b.loop(0, some_k, depth, lambda p0: depth_loop(j0, n, b_columns, p0))
 
     def depth_loop(j0: str, n: Operand, b_columns: str, p0: str) -> None:
         k = b.min(depth, b.sub(steps, p0))
-        k0 = b.mul(p0, pair)
-        elements = b.min(b.mul(depth, pair), b.sub("%k", k0))
+        k0 = b.mul(p0, group)
+        elements = b.min(b.mul(depth, group), b.sub("%k", k0))
         first = b.equal(p0, 0)
-        b_block = b.at(b_columns, b.mul(k0, "%b_row"), stored)
-        panel_size = b.mul(depth, shape.columns)
+        b_block = b.at(b_columns, b.mul(k0, "%b_row"), right)
+        panel_size = b.add(b.mul(depth, shape.columns), shape.panel_head)
 
         def pack_panel(j: str) -> None:
             width = b.min(b.sub(n, j), shape.columns)
             # Used in place: only a partial panel is packed, at the front.
             place = b.select(in_place, 0, b.mul(b.div(j, shape.columns), panel_size))
-            source = b.at(b_block, b.mul(j, "%b_column"), stored)
-            target = b.at(panels_b, place, kind)
-            b.call("pack", *pairs(PACK, (source, "%b_column", "%b_row", target, elements, width, shape.columns)))
+            source = b.at(b_block, b.mul(j, "%b_column"), right)
+            target = b.at(panels_b, b.add(place, shape.panel_head), kind)
+            b.call(pack_b, *pairs(PACK, (source, "%b_column", "%b_row", target, elements, width, shape.columns)))
+            if shape.panel_head:
+                b.call("panel_head", *pairs(PANEL_HEAD, (target, k)))
 
         whole = b.sub(n, b.rem(n, shape.columns))
-        b.loop(b.select(in_place, whole, 0), n, shape.columns, pack_panel)
+        if shape.word:
+            even = b.sub(elements, b.rem(elements, group))
+            rows = b.both(b.equal("%b_column", 1), b.equal(even, elements))
+            b.when(rows, lambda: b.call("pack_panels", *pairs(PACK_PANELS, (
+                b_block, "%b_row", b.at(panels_b, shape.panel_head, kind), elements, whole, panel_size))))
+            if shape.panel_head:
+                b.loop(0, b.select(rows, whole, 0), shape.columns, lambda j: b.call("panel_head", *pairs(PANEL_HEAD, (
+                    b.at(panels_b, b.add(b.mul(b.div(j, shape.columns), panel_size), shape.panel_head), kind), k))))
+            b.loop(b.select(rows, whole, 0), n, shape.columns, pack_panel)
+        else:
+            b.loop(b.select(in_place, whole, 0), n, shape.columns, pack_panel)
 
         def row_tile(tile: str, i: str) -> list[Operand]:
             rows = b.select(b.less(tile, full_tiles), high, b.sub(high, 1))
-            source = b.at("%a", b.add(b.mul(i, "%a_row"), b.mul(k0, "%a_column")), stored)
-            b.call("pack", *pairs(PACK, (source, "%a_row", "%a_column", panel_a, elements, rows, shape.row_width)))
+            source = b.at("%a", b.add(b.mul(i, "%a_row"), b.mul(k0, "%a_column")), left)
+            b.call("pack_a", *pairs(PACK, (source, "%a_row", "%a_column", panel_a, elements, rows, shape.row_width)))
             function = b.load("ptr", b.at("@tiles", rows, "ptr"), 8)
             c = b.at("%c", b.add(b.mul(i, "%ldc"), j0), kind)
             init = b.select(first, b.at("%init", b.add(b.mul(i, "%ldi"), j0), kind), c, "ptr")
@@ -188,7 +249,7 @@ def _write_packed(module: Module, shape: Shape) -> None:
                 full = b.equal(width, shape.columns)
                 own = b.both(in_place, full)
                 packed = b.select(in_place, 0, b.mul(b.div(j, shape.columns), panel_size))
-                panel = b.select(own, b.at(b_block, j, kind), b.at(panels_b, packed, kind), "ptr")
+                panel = b.select(own, b.at(b_block, j, kind), b.at(panels_b, b.add(packed, shape.panel_head), kind), "ptr")
                 step = b.select(own, "%b_row", shape.columns)
                 to, start = b.at(c, j, kind), b.at(init, j, kind)
 
@@ -221,17 +282,16 @@ def _in_place(b: Builder, shape: Shape) -> str:
 
     Rows that are a multiple of 4 KiB apart fall in the same few sets of the cache, so they are copied unless read once.
     """
-    number = shape.number
-    if number.converts:
+    if shape.right.converts or shape.word:
         return "false"
-    apart = b(f"and i64 {b.mul('%b_row', number.stored_bytes)}, 4095")
+    apart = b(f"and i64 {b.mul('%b_row', shape.right.stored_bytes)}, 4095")
     once = b.less("%m", shape.rows + 1)
     few = b.both(b.less("%m", 65), b("icmp ne i64 " + f"{apart}, 0"))
     return b.both(b.equal("%b_column", 1), b(f"or i1 {once}, {few}"))
 
 
 # ---------------------------------------------------------------------------------------------------- blocks of c
-def _write_merge(module: Module, shape: Shape, name: str, number: Numeric) -> None:
+def write_merge(module: Module, shape: Shape, name: str, number: Numeric) -> None:
     """c = from (+ bias) (+ c), rounded to c's type; any strides of c and bias."""
     kind, lanes, values = number.kind, shape.lanes, shape.values
     b = Builder(module, name, arguments(MERGE))
@@ -251,9 +311,17 @@ def _write_merge(module: Module, shape: Shape, name: str, number: Numeric) -> No
             value = plus("%has_bias", b.at(bias, b.mul(j, "%bias_column"), number.stored), value)
             number.store(b, plus("%accumulate", to, value), to, width)
 
-        b.loop(0, whole, lanes, lambda j: some(j, lanes))
+        def converted(j: str) -> None:
+            for part in range(MERGED_VECTORS):
+                at = b.add(j, part * lanes)
+                number.store(b, values.load(b, b.at(source, at, kind), lanes), b.at(c, at, number.stored), lanes)
+
+        b.loop(0, many, MERGED_VECTORS * lanes, converted)
+        b.loop(many, whole, lanes, lambda j: some(j, lanes))
         b.loop(whole, "%n", 1, lambda j: some(j, 0))
 
+    plain = b.both(b.equal("%c_column", 1), b(f"xor i1 {b('or i1 %has_bias, %accumulate')}, true"))
+    many = b.select(plain, b.sub("%n", b.rem("%n", MERGED_VECTORS * lanes)), 0)
     contiguous = b.both(b.equal("%c_column", 1), b(f"or i1 {b('xor i1 %has_bias, true')}, {b.equal('%bias_column', 1)}"))
     whole = b.select(contiguous, b.sub("%n", b.rem("%n", lanes)), 0)
     b.loop(0, "%m", 1, row)
@@ -265,10 +333,11 @@ def _write_compute(module: Module, shape: Shape) -> None:
     b = Builder(module, "compute", arguments(COMPUTE))
     given = pairs(COMPUTE, ["%" + name.split()[1] for name in COMPUTE])
     cells = b.mul("%m", "%n")
-    along_k = b.both(b.equal("%a_column", 1), b.equal("%b_row", 1), b.less("%m", 65))
+    along_k = b.both(b.equal("%a_column", 1), b.equal("%b_row", 1), b.less("%m", shape.most_dot_rows + 1))
     dot = b.both(along_k, b(f"or i1 {b.less(63, '%k')}, {b.less(cells, 65)}"))
     in_rows = b.equal("%b_column", 1)
-    row = b.both(in_rows, b.equal("%m", 1))
+    # Several rows of b that has to be converted first are better converted for each than packed for them.
+    row = b.both(in_rows, b.less("%m", 6 if shape.right.converts else 2))
     small = b.both(in_rows, b.less("%m", 17), b.less(b.mul(cells, "%k"), 8193))
     b.when(dot, lambda: b.call("dot", *given), lambda: ignore(
         b.when(row, lambda: b.call("row", *given), lambda: ignore(
@@ -294,21 +363,24 @@ def _write_block(module: Module, shape: Shape) -> None:
         b.call("compute", *pairs(COMPUTE, ("%a", a_row, a_column, "%b", b_row, b_column, "%c", word["c_row"], init, ldi,
                                            b(f"or i1 {has_bias}, {accumulate}"), "%m", "%n", word["k"], "%work")))
 
+    few = b.less("%m", FEW_ROWS + 1)
+    rows = b.select(few, FEW_ROWS, shape.local_rows)
+    columns = b.select(few, shape.local_rows * LOCAL_COLUMNS // FEW_ROWS, LOCAL_COLUMNS)
+
     def piece(i: str, j: str) -> None:
-        m, n = b.min(b.sub("%m", i), shape.local_rows), b.min(b.sub("%n", j), LOCAL_COLUMNS)
-        a = b.at("%a", b.mul(i, a_row), stored)
-        right = b.at("%b", b.mul(j, b_column), stored)
-        b.call("compute", *pairs(COMPUTE, (a, a_row, a_column, right, b_row, b_column, "%local", LOCAL_COLUMNS, "%local", 0,
+        m, n = b.min(b.sub("%m", i), rows), b.min(b.sub("%n", j), columns)
+        a = b.at("%a", b.mul(i, a_row), shape.left.stored)
+        right = b.at("%b", b.mul(j, b_column), shape.right.stored)
+        b.call("compute", *pairs(COMPUTE, (a, a_row, a_column, right, b_row, b_column, "%local", columns, "%local", 0,
                                            "false", m, n, word["k"], "%work")))
         c = b.at("%c", b.add(b.mul(i, word["c_row"]), b.mul(j, word["c_column"])), stored)
         bias = b.at("%bias", b.add(b.mul(i, word["bias_row_stride"]), b.mul(j, word["bias_stride"])), stored)
         b.call("merge" if number.converts else "merge_values",
                *pairs(MERGE, ("%local", c, word["c_row"], word["c_column"], bias, word["bias_row_stride"],
-                              word["bias_stride"], has_bias, accumulate, m, n, LOCAL_COLUMNS)))
+                              word["bias_stride"], has_bias, accumulate, m, n, columns)))
 
     def in_pieces() -> None:
-        b.loop(0, "%n", LOCAL_COLUMNS,
-               lambda j: ignore(b.loop(0, "%m", shape.local_rows, lambda i: piece(i, j))))
+        b.loop(0, "%n", columns, lambda j: ignore(b.loop(0, "%m", rows, lambda i: piece(i, j))))
 
     if number.converts:
         in_pieces()
@@ -323,7 +395,7 @@ def _write_entry(module: Module, shape: Shape, symbol: str) -> None:
     """The kernel: work units are (batch group, column block, row block), row blocks fastest; neighbours are merged."""
     size = shape.number.kind_bytes
     b = Builder(module, symbol, ENTRY, internal=False)
-    work = b.stack((shape.row_width + shape.packed_columns + shape.columns) * shape.depth * size + 64)
+    work = b.stack(shape.work_bytes)
     local = b.stack(shape.local_rows * LOCAL_COLUMNS * size)
     word = b.words(MATMUL_PARAMETERS)
     starts = {name: b.buffer(word[f"{name}_slot"], word[f"{name}_offset"]) for name in ("a", "b", "c", "bias")}
@@ -360,7 +432,8 @@ def _write_entry(module: Module, shape: Shape, symbol: str) -> None:
             index = b.div(index, batch[axis]) if axis else index
             for name in ("a", "b", "c"):
                 offsets[name] = b.add(offsets[name], b.mul(here, word[f"{name}_batch{axis}"]))
-        at = {name: b.at(start, offsets[name], shape.number.stored) for name, start in starts.items()}
+        stored = {"a": shape.left.stored, "b": shape.right.stored}
+        at = {name: b.at(start, offsets[name], stored.get(name, shape.number.stored)) for name, start in starts.items()}
         b.call("block", *pairs(BLOCK, ("%params", at["a"], at["b"], at["c"], at["bias"], m, n, work, local)))
 
     first = b.mul(group, word["batch_block"])

@@ -5,10 +5,16 @@ from collections.abc import Sequence
 from functools import partial
 
 from torsh.codegen.llvm.gemm_shape import COMPUTE, Shape, arguments, pairs
+from torsh.codegen.llvm.gemm_words import multiply_add, word_element
+from torsh.codegen.llvm.numeric import Numeric
 from torsh.codegen.llvm.template_builder import LANE_BYTES, Builder, Module, Operand
 
-DOT_DEPTH = 1024         # k that the dot path does at a time, so that its columns stay in the first-level cache
+DOT_DEPTH = 1024         # k that the dot path does at a time, so that its columns stay in the first-level cache,
+LONG_DEPTH = 8192        # or, if few rows use them once, its rows, so that columns are read in long runs
 ROW_BLOCK = 8            # rows of b that the row path adds in one sweep
+AHEAD_BYTES = 1024       # how far ahead the columns of single rows are asked for
+SWEEP_VECTORS = 4        # vectors of a sweep at a time
+LINE_BYTES = 64          # of a line of the caches
 ROW_COLUMNS = 4096       # columns of a sweep: the sums stay in the first-level cache
 DOT = ("ptr a", "i64 a_row", "ptr b", "i64 b_column", "ptr c", "i64 ldc", "ptr init", "i64 ldi", "i1 has_init",
        "i64 k", "i64 columns")
@@ -19,7 +25,7 @@ SWEEP = ("ptr a", "i64 a_column", "ptr b", "i64 b_row", "ptr c", "ptr init", "i6
 
 def write_direct_paths(module: Module, shape: Shape) -> None:
     """The functions ``dot``, ``row`` and ``small``, with the arguments COMPUTE."""
-    for rows in range(1, shape.dot_rows + 1):
+    for rows in (shape.dot_rows, *_lower_tiles(shape)):
         _write_dot_tile(module, shape, rows)
     _write_dot(module, shape)
     for rows in (1, 4):
@@ -34,32 +40,60 @@ def write_direct_paths(module: Module, shape: Shape) -> None:
 # ---------------------------------------------------------------------------------------------------- dot products
 def _write_dot_tile(module: Module, shape: Shape, rows: int) -> None:
     """c[rows, columns] = dot products of rows of a and columns of b (+ init); both contiguous along k."""
-    number, lanes, width = shape.number, shape.lanes, shape.dot_columns
+    number, width, word = shape.number, shape.dot_columns, shape.dot_word
+    elements = shape.lanes * (word.size if word else 1)
     b = Builder(module, f"dot_tile{rows}", arguments(DOT))
     last = b.sub("%columns", 1)
-    a_rows = [b.at("%a", b.mul("%a_row", row), number.stored) for row in range(rows)]
-    b_columns = [b.at("%b", b.mul("%b_column", b.min(column, last)), number.stored) for column in range(width)]
+    a_rows = [b.at("%a", b.mul("%a_row", row), shape.left.stored) for row in range(rows)]
+    b_columns = [b.at("%b", b.mul("%b_column", b.min(column, last)), shape.right.stored) for column in range(width)]
 
     def step(k: Operand, sums: Sequence[str], mask: str | None) -> list[str]:
-        def load(start: str) -> str:
-            at = b.at(start, k, number.stored)
-            return number.load_masked(b, at, lanes, mask) if mask else number.load(b, at, lanes)
-
-        left, result = [load(start) for start in a_rows], list(sums)
+        left = [_dot_operand(b, shape, shape.left, start, k, mask) for start in a_rows]
+        result = list(sums)
         for column in range(width):
-            right = load(b_columns[column])
+            if rows == 1 and mask is None:       # every element is used once: what counts is how many lines are under way
+                b.prefetch(b.at(b.at(b_columns[column], k, shape.right.stored), AHEAD_BYTES, "i8"))
+            right = _dot_operand(b, shape, shape.right, b_columns[column], k, mask)
             for row in range(rows):
                 here = row * width + column
-                result[here] = number.multiply_add(b, left[row], right, result[here], lanes)
+                result[here] = multiply_add(b, shape, word, left[row], right, result[here])
         return result
 
-    vector = number.vector(lanes)
-    whole = b.sub("%k", b.rem("%k", lanes))
-    sums = b.loop(0, whole, lanes, lambda k, *sums: step(k, sums, None), [(vector, "zeroinitializer")] * (rows * width))
-    sums = b.when(b.less(whole, "%k"), lambda: step(whole, sums, b.mask(lanes, 8 * number.kind_bytes, b.sub("%k", whole))),
-                  lambda: sums, [vector] * len(sums))
+    def one(k: str, *sums: str) -> list[str]:
+        """A single k, in the first lanes of the sums."""
+        left = [shape.left.load(b, b.at(start, k, shape.left.stored)) for start in a_rows]
+        result = list(sums)
+        for column in range(width):
+            right = shape.right.load(b, b.at(b_columns[column], k, shape.right.stored))
+            for row in range(rows):
+                here = row * width + column
+                old = b(f"extractelement {vector} {sums[here]}, i64 0")
+                new = number.multiply_add(b, left[row], right, old, 0)
+                result[here] = b(f"insertelement {vector} {sums[here]}, {number.kind} {new}, i64 0")
+        return result
+
+    vector = number.vector(shape.lanes)
+    whole = b.sub("%k", b.rem("%k", elements))
+    sums = b.loop(0, whole, elements, lambda k, *sums: step(k, sums, None), [(vector, "zeroinitializer")] * (rows * width))
+    if shape.masks or min(shape.left.stored_bytes, shape.right.stored_bytes) >= 4:
+        bits = word.bits if word else 8 * number.kind_bytes
+        sums = b.when(b.less(whole, "%k"), lambda: step(whole, sums, b.mask(elements, bits, b.sub("%k", whole))),
+                      lambda: sums, [vector] * len(sums))
+    else:                   # loads of small elements under a mask fall apart
+        sums = b.loop(whole, "%k", 1, one, [(vector, value) for value in sums])
     _store_dot_tile(b, shape, rows, _horizontal_sums(b, shape, sums))
     b.finish()
+
+
+def _dot_operand(b: Builder, shape: Shape, number: Numeric, start: str, k: Operand, mask: str | None) -> str:
+    """What a dot product multiplies at a time: a vector of values or of words."""
+    at, word = b.at(start, k, number.stored), shape.dot_word
+    if word is None:
+        return number.load_masked(b, at, shape.lanes, mask) if mask else number.load(b, at, shape.lanes)
+    elements = shape.lanes * word.size
+    raw = b.masked_load(number.stored, elements, at, mask) if mask else b.load(f"<{elements} x {number.stored}>", at)
+    value = word_element(b, number, word, raw, elements)
+    return b(f"bitcast <{elements} x {word.element}> {value} to <{shape.lanes} x i32>")
 
 
 def _horizontal_sums(b: Builder, shape: Shape, vectors: Sequence[str]) -> list[tuple[str, int]]:
@@ -126,45 +160,54 @@ def _store_scalars(b: Builder, shape: Shape, vector: str, wide: int, c: str, ini
         b.when(b.less(column, "%columns"), store)
 
 
+def _lower_tiles(shape: Shape) -> tuple[int, ...]:
+    """Rows of the tiles that do the rows that are left over, each once."""
+    return (2, 1) if shape.dot_rows > 2 else (1,)
+
+
 def _write_dot(module: Module, shape: Shape) -> None:
     """c = a @ b (+ init) with both operands contiguous along k: columns outside, so that b is read once."""
-    kind, stored = shape.number.kind, shape.number.stored
+    kind = shape.number.kind
     b = Builder(module, "dot", arguments(COMPUTE))
-    some_k = b.select(b.less("%k", 1), 1, "%k")
+    some_k, some_m = (b.select(b.less(size, 1), 1, size) for size in ("%k", "%m"))
     whole = b.sub("%m", b.rem("%m", shape.dot_rows))
+    once = b.less("%m", shape.dot_rows + 1)
+    at_once = b.select(once, b.div(LONG_DEPTH, b.select(once, some_m, 1)), DOT_DEPTH)
 
     def depth(p0: str) -> None:
-        k = b.min(b.sub("%k", p0), DOT_DEPTH)
+        k = b.min(b.sub("%k", p0), at_once)
         first = b.equal(p0, 0)
         init, ldi = b.select(first, "%init", "%c", "ptr"), b.select(first, "%ldi", "%ldc")
         has_init = b.select(first, "%has_init", "true", "i1")
 
         def column(j: str) -> None:
             width = b.min(b.sub("%n", j), shape.dot_columns)
-            right = b.at("%b", b.add(b.mul(j, "%b_column"), p0), stored)
+            right = b.at("%b", b.add(b.mul(j, "%b_column"), p0), shape.right.stored)
 
             def tile(rows: int, i: Operand) -> None:
-                left = b.at("%a", b.add(b.mul(i, "%a_row"), p0), stored)
+                left = b.at("%a", b.add(b.mul(i, "%a_row"), p0), shape.left.stored)
                 c = b.at("%c", b.add(b.mul(i, "%ldc"), j), kind)
                 start = b.at(init, b.add(b.mul(i, ldi), j), kind)
                 b.call(f"dot_tile{rows}", *pairs(DOT, (left, "%a_row", right, "%b_column", c, "%ldc", start, ldi, has_init,
                                                        k, width)))
 
             b.loop(0, whole, shape.dot_rows, lambda i: tile(shape.dot_rows, i))
-            left_over = b.sub("%m", whole)
-            for rows in range(1, shape.dot_rows):
-                b.when(b.equal(left_over, rows), partial(tile, rows, whole))
+            done: Operand = whole
+            for rows in _lower_tiles(shape):
+                left = b.sub("%m", done)
+                b.when(b.less(rows - 1, left), partial(tile, rows, done))
+                done = b.select(b.less(rows - 1, left), b.add(done, rows), done)
 
         b.loop(0, "%n", shape.dot_columns, column)
 
-    b.loop(0, some_k, DOT_DEPTH, depth)
+    b.loop(0, some_k, at_once, depth)
     b.finish()
 
 
 # ---------------------------------------------------------------------------------------------------- small products
 def _write_small_tile(module: Module, shape: Shape, rows: int, lanes: int) -> None:
     """c[rows, columns] = a @ b (+ init) for up to one vector of columns of b with contiguous rows; lanes 0: one column."""
-    number, values, kind, stored = shape.number, shape.values, shape.number.kind, shape.number.stored
+    number, values, kind = shape.number, shape.values, shape.number.kind
     vector = number.vector(lanes)
     b = Builder(module, f"small{rows}_{lanes}", arguments(SMALL))
     mask = b.mask(lanes, 8 * number.kind_bytes, "%columns") if lanes and shape.masks else None
@@ -175,17 +218,17 @@ def _write_small_tile(module: Module, shape: Shape, rows: int, lanes: int) -> No
 
     zero = "zeroinitializer" if lanes else number.zero
     sums = b.when("%has_init", init, lambda: [zero] * rows, [vector] * rows)
-    a_rows = [b.at("%a", b.mul("%a_row", row), stored) for row in range(rows)]
+    a_rows = [b.at("%a", b.mul("%a_row", row), shape.left.stored) for row in range(rows)]
 
     def step(k: str, source: str, *sums: str) -> list[str]:
-        right = number.load_masked(b, source, lanes, mask) if mask else number.load(b, source, lanes)
+        right = shape.right.load_masked(b, source, lanes, mask) if mask else shape.right.load(b, source, lanes)
         offset = b.mul(k, "%a_column")
         result = []
         for row in range(rows):
-            left = number.load(b, b.at(a_rows[row], offset, stored))
+            left = shape.left.load(b, b.at(a_rows[row], offset, shape.left.stored))
             left = b.splat(kind, lanes, left) if lanes else left
             result.append(number.multiply_add(b, left, right, sums[row], lanes))
-        return [b.at(source, "%b_row", stored), *result]
+        return [b.at(source, "%b_row", shape.right.stored), *result]
 
     sums = b.loop(0, "%k", 1, step, [("ptr", "%b"), *((vector, value) for value in sums)])[1:]
     for row in range(rows):
@@ -199,19 +242,19 @@ def _write_small_tile(module: Module, shape: Shape, rows: int, lanes: int) -> No
 
 def _write_small(module: Module, shape: Shape) -> None:
     """c = a @ b (+ init) for few products; b has contiguous rows."""
-    kind, stored = shape.number.kind, shape.number.stored
+    kind = shape.number.kind
     b = Builder(module, "small", arguments(COMPUTE))
     whole_rows = b.sub("%m", b.rem("%m", 4))
     whole_columns = "%n" if shape.masks else b.sub("%n", b.rem("%n", shape.lanes))
 
     def rows(count: int, i: str) -> None:
-        left = b.at("%a", b.mul(i, "%a_row"), stored)
+        left = b.at("%a", b.mul(i, "%a_row"), shape.left.stored)
 
         def columns(lanes: int, j: str) -> None:
             c = b.at("%c", b.add(b.mul(i, "%ldc"), j), kind)
             init = b.at("%init", b.add(b.mul(i, "%ldi"), j), kind)
             width = b.min(b.sub("%n", j), max(lanes, 1))
-            right = b.at("%b", j, stored)
+            right = b.at("%b", j, shape.right.stored)
             b.call(f"small{count}_{lanes}", *pairs(SMALL, (left, "%a_row", "%a_column", right, "%b_row", c, "%ldc", init,
                                                            "%ldi", "%has_init", "%k", width)))
 
@@ -227,11 +270,12 @@ def _write_small(module: Module, shape: Shape) -> None:
 # ---------------------------------------------------------------------------------------------------- one row
 def _write_sweep(module: Module, shape: Shape, rows: int) -> None:
     """c[n] = init[n] + the sum over ``rows`` rows of b, each times an element of a. c may be init."""
-    number, values, lanes, kind, stored = shape.number, shape.values, shape.lanes, shape.number.kind, shape.number.stored
+    number, values, lanes, kind = shape.right, shape.values, shape.lanes, shape.number.kind
     b = Builder(module, f"sweep{rows}", arguments(SWEEP))
-    b_rows = [b.at("%b", b.mul("%b_row", row), stored) for row in range(rows)]
-    factors = [number.load(b, b.at("%a", b.mul("%a_column", row), stored)) for row in range(rows)]
+    b_rows = [b.at("%b", b.mul("%b_row", row), number.stored) for row in range(rows)]
+    factors = [shape.left.load(b, b.at("%a", b.mul("%a_column", row), shape.left.stored)) for row in range(rows)]
     wide = [b.splat(kind, lanes, factor) for factor in factors]
+    ahead = b.mul("%b_row", ROW_BLOCK)
 
     def some(j: Operand, count: int, mask: str | None, width: int) -> None:
         places = [b.add(j, part * lanes) for part in range(count)]
@@ -239,7 +283,9 @@ def _write_sweep(module: Module, shape: Shape, rows: int) -> None:
         sums = [values.load_masked(b, at, width, mask) if mask else values.load(b, at, width) for at in starts]
         for row in range(rows):
             for part, place in enumerate(places):
-                at = b.at(b_rows[row], place, stored)
+                at = b.at(b_rows[row], place, number.stored)
+                if count > 1 and part * lanes * number.stored_bytes % LINE_BYTES == 0:
+                    b.prefetch(b.at(at, ahead, number.stored))       # the same row of the next sweep
                 right = number.load_masked(b, at, width, mask) if mask else number.load(b, at, width)
                 sums[part] = number.multiply_add(b, wide[row] if width else factors[row], right, sums[part], width)
         for place, value in zip(places, sums, strict=True):
@@ -248,9 +294,9 @@ def _write_sweep(module: Module, shape: Shape, rows: int) -> None:
             else:
                 values.store(b, value, b.at("%c", place, kind), width)
 
-    many = b.sub("%n", b.rem("%n", 4 * lanes))
+    many = b.sub("%n", b.rem("%n", SWEEP_VECTORS * lanes))
     whole = b.sub("%n", b.rem("%n", lanes))
-    b.loop(0, many, 4 * lanes, lambda j: some(j, 4, None, lanes))
+    b.loop(0, many, SWEEP_VECTORS * lanes, lambda j: some(j, SWEEP_VECTORS, None, lanes))
     b.loop(many, whole, lanes, lambda j: some(j, 1, None, lanes))
     if shape.masks:
         mask = b.mask(lanes, 8 * number.kind_bytes, b.sub("%n", whole))
@@ -261,25 +307,34 @@ def _write_sweep(module: Module, shape: Shape, rows: int) -> None:
 
 
 def _write_row(module: Module, shape: Shape) -> None:
-    """c = a @ b (+ init) for one row; b has contiguous rows, which are read in the order of memory."""
-    values, kind, stored = shape.values, shape.number.kind, shape.number.stored
+    """c = a @ b (+ init) for one row or a few; b has contiguous rows, which are read in the order of memory."""
+    values, kind = shape.values, shape.number.kind
     b = Builder(module, "row", arguments(COMPUTE))
     whole = b.sub("%k", b.rem("%k", ROW_BLOCK))
 
     def chunk(j0: str) -> None:
         n = b.min(b.sub("%n", j0), ROW_COLUMNS)
-        c, init = b.at("%c", j0, kind), b.at("%init", j0, kind)
 
-        def start(j: str) -> None:
-            old = b.when("%has_init", lambda: [values.load(b, b.at(init, j, kind))], lambda: [values.zero], [kind])
-            values.store(b, old[0], b.at(c, j, kind))
+        def start(i: str) -> None:
+            c, init = b.at("%c", b.add(b.mul(i, "%ldc"), j0), kind), b.at("%init", b.add(b.mul(i, "%ldi"), j0), kind)
 
-        b.loop(0, n, 1, start)
+            def one(j: str) -> None:
+                old = b.when("%has_init", lambda: [values.load(b, b.at(init, j, kind))], lambda: [values.zero], [kind])
+                values.store(b, old[0], b.at(c, j, kind))
+
+            b.loop(0, n, 1, one)
+
+        b.loop(0, "%m", 1, start)
 
         def sweep(rows: int, p: str) -> None:
-            left = b.at("%a", b.mul(p, "%a_column"), stored)
-            right = b.at("%b", b.add(b.mul(p, "%b_row"), j0), stored)
-            b.call(f"sweep{rows}", *pairs(SWEEP, (left, "%a_column", right, "%b_row", c, c, n)))
+            right = b.at("%b", b.add(b.mul(p, "%b_row"), j0), shape.right.stored)
+
+            def row(i: str) -> None:
+                left = b.at("%a", b.add(b.mul(i, "%a_row"), b.mul(p, "%a_column")), shape.left.stored)
+                c = b.at("%c", b.add(b.mul(i, "%ldc"), j0), kind)
+                b.call(f"sweep{rows}", *pairs(SWEEP, (left, "%a_column", right, "%b_row", c, c, n)))
+
+            b.loop(0, "%m", 1, row)
 
         b.loop(0, whole, ROW_BLOCK, lambda p: sweep(ROW_BLOCK, p))
         b.loop(whole, "%k", 1, lambda p: sweep(1, p))

@@ -1,66 +1,113 @@
 """Packing for matrix products: copies of operands, of any strides, in the order in which register tiles read them."""
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
 from torsh.codegen.llvm.gemm_shape import Shape, arguments, pairs
-from torsh.codegen.llvm.numeric import Numeric
+from torsh.codegen.llvm.gemm_words import HIGH_BITS, word_element
+from torsh.codegen.llvm.numeric import Numeric, shaped
 from torsh.codegen.llvm.template_builder import Builder, Module, Operand, ignore
 
 PREFETCHED_ROWS = 8     # how far ahead rows that are packed are asked for
+PACK_PANELS = ("ptr from", "i64 k_step", "ptr to", "i64 k", "i64 columns", "i64 panel_step")
 PACK = ("ptr from", "i64 row_step", "i64 k_step", "ptr to", "i64 k", "i64 rows", "i64 width")
 
-def write_pack(module: Module, shape: Shape) -> None:
+
+def write_pack(module: Module, shape: Shape, pack: str = "pack", number: Numeric | None = None, offset: bool = False) -> None:
     """to[k][width] = from[row * row_step + k * k_step] for ``rows`` rows, in groups of one vector of rows.
 
-    Whatever the strides, only elements that exist are read. k is rounded up to whole vectors in ``to``. Where the shape is
-    ``paired``, a 32-bit word of ``to`` holds the elements k and k + 1 of a row, the last one zero if k is odd.
+    Whatever the strides, only elements that exist are read. k is rounded up to whole vectors in ``to``. Where the shape has
+    words, a 32-bit word of ``to`` holds several elements along k of a row, zeros behind the last one. number: the elements
+    in memory (those of c by default). offset: 128 is added to elements of 8 bits.
     """
-    number, values, lanes = shape.number, shape.values, shape.lanes
-    bits = 8 * number.kind_bytes
+    packing = _Packing(pack, number or shape.number, shape, offset)
     plain = (_pack_transposed, _pack_copied, _pack_strided)
-    writers = (_pairs_transposed, _pairs_copied, _pairs_strided) if shape.paired else plain
-    for name, write in zip(("pack_transposed", "pack_copied", "pack_strided"), writers, strict=True):
+    writers = (_words_transposed, _words_copied, _words_strided) if shape.word else plain
+    names = (f"{pack}_transposed", f"{pack}_copied", f"{pack}_strided")
+    for name, write in zip(names, writers, strict=True):
         b = Builder(module, name, arguments(PACK))
-        write(b, number, values, lanes, bits)
+        write(b, packing)
         b.finish()
-    b = Builder(module, "pack", arguments(PACK))
+    b = Builder(module, pack, arguments(PACK))
+    stored = packing.number.stored
 
     def group(row: str) -> None:
-        rows = b.min(b.sub("%rows", row), lanes)
-        given = pairs(PACK, (b.at("%from", b.mul(row, "%row_step"), number.stored), "%row_step", "%k_step",
-                             b.at("%to", row, number.kind), "%k", rows, "%width"))
-        b.when(b.equal("%k_step", 1), lambda: b.call("pack_transposed", *given),
-               lambda: ignore(b.when(b.equal("%row_step", 1), lambda: b.call("pack_copied", *given),
-                                      lambda: b.call("pack_strided", *given))))
+        rows = b.min(b.sub("%rows", row), shape.lanes)
+        given = pairs(PACK, (b.at("%from", b.mul(row, "%row_step"), stored), "%row_step", "%k_step",
+                             b.at("%to", row, shape.number.kind), "%k", rows, "%width"))
+        copied = b.equal("%row_step", 1)
+        if packing.narrow:
+            copied = b.both(copied, b.equal(rows, shape.lanes))
+        b.when(b.equal("%k_step", 1), lambda: b.call(names[0], *given),
+               lambda: ignore(b.when(copied, lambda: b.call(names[1], *given), lambda: b.call(names[2], *given))))
 
-    if shape.paired:
-        b.loop(0, "%rows", lanes, group)
-        b.finish()
-        return
     panel = b.both(b.equal("%row_step", 1), b.equal("%rows", shape.columns))
-    b.when(panel, lambda: _pack_copied(b, number, values, lanes, bits, shape.vectors),
-           lambda: ignore(b.loop(0, "%rows", lanes, group)))
+    copy = _words_copied if shape.word else _pack_copied
+    b.when(panel, lambda: copy(b, packing, shape.vectors),
+           lambda: ignore(b.loop(0, "%rows", shape.lanes, group)))
     b.finish()
 
 
-def _pack_transposed(b: Builder, number: Numeric, values: Numeric, lanes: int, bits: int) -> None:
+@dataclass(frozen=True, slots=True)
+class _Packing:
+    """What is packed, and how: the name of the functions, elements in memory, blocking."""
+
+    name: str
+    number: Numeric
+    shape: Shape
+    offset: bool
+
+    @property
+    def narrow(self) -> bool:
+        """Do loads under a mask fall apart, because of the size of elements?"""
+        return not self.shape.masks and (self.number.stored_bytes < 4 or self.shape.word is not None)
+
+
+def _squares(b: Builder, packing: _Packing, k_of_square: int, bits: int,
+             square: Callable[[Operand, str | None], None]) -> None:
+    """square(k, mask of the elements along k) for all k; where masks cost much, the last ones are packed one by one."""
+    whole = b.sub("%k", b.rem("%k", k_of_square))
+    if packing.shape.masks:
+        b.loop(0, "%k", k_of_square,
+               lambda k: square(k, b.mask(k_of_square, bits, b.min(b.sub("%k", k), k_of_square))))
+        return
+    b.loop(0, whole, k_of_square, lambda k: square(k, None))
+    if packing.narrow:
+        b.when(b.less(whole, "%k"), lambda: _rest_strided(b, packing, whole))
+    else:
+        b.when(b.less(whole, "%k"), lambda: square(whole, b.mask(k_of_square, bits, b.sub("%k", whole))))
+
+
+def _rest_strided(b: Builder, packing: _Packing, done: Operand) -> None:
+    """Pack what is left from ``done`` on, a multiple of a word."""
+    words = b.div(done, packing.shape.word.size if packing.shape.word else 1)
+    source = b.at("%from", b.mul(done, "%k_step"), packing.number.stored)
+    target = b.at("%to", b.mul(words, "%width"), packing.shape.number.kind)
+    b.call(f"{packing.name}_strided", *pairs(PACK, (source, "%row_step", "%k_step", target, b.sub("%k", done), "%rows", "%width")))
+
+
+def _pack_transposed(b: Builder, packing: _Packing) -> None:
+    number, values, lanes = packing.number, packing.shape.values, packing.shape.lanes
     last = b.sub("%rows", 1)
     starts = [b.at("%from", b.mul(b.min(row, last), "%row_step"), number.stored) for row in range(lanes)]
+    following = b.mul("%rows", "%row_step")              # the rows that are packed next are asked for
 
     def square(k: Operand, mask: str | None) -> None:
         rows = []
         for start in starts:
             at = b.at(start, k, number.stored)
+            b.prefetch(b.at(at, following, number.stored))
             rows.append(number.load_masked(b, at, lanes, mask) if mask else number.load(b, at, lanes))
         target = b.at("%to", b.mul(k, "%width"), number.kind)
         for column, value in enumerate(b.transpose(number.kind, number.kind_bytes, rows)):
             values.store(b, value, b.at(target, b.mul("%width", column), number.kind), lanes)
 
-    whole = b.sub("%k", b.rem("%k", lanes))
-    b.loop(0, whole, lanes, lambda k: square(k, None))
-    b.when(b.less(whole, "%k"), lambda: square(whole, b.mask(lanes, bits, b.sub("%k", whole))))
+    _squares(b, packing, lanes, 8 * number.kind_bytes, square)
 
 
-def _pack_copied(b: Builder, number: Numeric, values: Numeric, lanes: int, bits: int, vectors: int = 1) -> None:
+def _pack_copied(b: Builder, packing: _Packing, vectors: int = 1) -> None:
+    number, values, lanes = packing.number, packing.shape.values, packing.shape.lanes
     ahead = b.mul("%k_step", PREFETCHED_ROWS)
 
     def copy(mask: str | None) -> None:
@@ -74,13 +121,17 @@ def _pack_copied(b: Builder, number: Numeric, values: Numeric, lanes: int, bits:
 
         b.loop(0, "%k", 1, one, [("ptr", "%from"), ("ptr", "%to")])
 
-    if vectors > 1:
+    if vectors > 1 or packing.narrow:
         copy(None)
+    elif packing.shape.masks:
+        copy(b.mask(lanes, 8 * number.kind_bytes, "%rows"))
     else:
-        b.when(b.equal("%rows", lanes), lambda: copy(None), lambda: copy(b.mask(lanes, bits, "%rows")))
+        b.when(b.equal("%rows", lanes), lambda: copy(None), lambda: copy(b.mask(lanes, 8 * number.kind_bytes, "%rows")))
 
 
-def _pack_strided(b: Builder, number: Numeric, values: Numeric, lanes: int, bits: int) -> None:
+def _pack_strided(b: Builder, packing: _Packing) -> None:
+    number, values = packing.number, packing.shape.values
+
     def one(k: str, source: str, target: str) -> list[str]:
         def element(row: str) -> None:
             value = number.load(b, b.at(source, b.mul(row, "%row_step"), number.stored))
@@ -92,56 +143,135 @@ def _pack_strided(b: Builder, number: Numeric, values: Numeric, lanes: int, bits
     b.loop(0, "%k", 1, one, [("ptr", "%from"), ("ptr", "%to")])
 
 
-# ---------------------------------------------------------------------------------------------------- pairs along k
-def _pairs_transposed(b: Builder, number: Numeric, values: Numeric, lanes: int, bits: int) -> None:
+# ---------------------------------------------------------------------------------------------------- words along k
+def _with_offset(b: Builder, packing: _Packing, value: str, lanes: int) -> str:
+    """Words of elements, 128 added to each if that is wanted."""
+    if not packing.offset:
+        return value
+    high: Operand = b.splat("i32", lanes, HIGH_BITS) if lanes else HIGH_BITS
+    return b(f"xor {shaped('i32', lanes)} {value}, {high}")
+
+
+def _words_transposed(b: Builder, packing: _Packing) -> None:
+    number, lanes, word = packing.number, packing.shape.lanes, packing.shape.word
+    assert word is not None
+    elements = lanes * word.size
     last = b.sub("%rows", 1)
     starts = [b.at("%from", b.mul(b.min(row, last), "%row_step"), number.stored) for row in range(lanes)]
+    following = b.mul("%rows", "%row_step")              # the rows that are packed next are asked for
 
     def square(k: Operand, mask: str | None) -> None:
         rows = []
         for start in starts:
-            at = b.at(start, k, "i16")
-            halves = b.masked_load("i16", 2 * lanes, at, mask) if mask else b.load(f"<{2 * lanes} x i16>", at, 2)
-            rows.append(b(f"bitcast <{2 * lanes} x i16> {halves} to <{lanes} x i32>"))
-        target = b.at("%to", b.mul(b.div(k, 2), "%width"), "i32")
+            at = b.at(start, k, number.stored)
+            b.prefetch(b.at(at, following, number.stored))
+            raw = b.masked_load(number.stored, elements, at, mask) if mask else b.load(f"<{elements} x {number.stored}>", at)
+            value = word_element(b, number, word, raw, elements)
+            row = b(f"bitcast <{elements} x {word.element}> {value} to <{lanes} x i32>")
+            rows.append(_with_offset(b, packing, row, lanes))
+        target = b.at("%to", b.mul(b.div(k, word.size), "%width"), "i32")
         for column, value in enumerate(b.transpose("i32", 4, rows)):
             b.store(f"<{lanes} x i32>", value, b.at(target, b.mul("%width", column), "i32"), 4)
 
-    whole = b.sub("%k", b.rem("%k", 2 * lanes))
-    b.loop(0, whole, 2 * lanes, lambda k: square(k, None))
-    b.when(b.less(whole, "%k"), lambda: square(whole, b.mask(2 * lanes, 16, b.sub("%k", whole))))
+    _squares(b, packing, elements, word.bits, square)
 
 
-def _pairs_copied(b: Builder, number: Numeric, values: Numeric, lanes: int, bits: int) -> None:
-    mask = b.mask(lanes, bits, "%rows")
-    vector = f"<{lanes} x i32>"
+def _words_copied(b: Builder, packing: _Packing, vectors: int = 1) -> None:
+    number, lanes, word = packing.number, packing.shape.lanes, packing.shape.word
+    assert word is not None
+    wide = lanes * vectors
+    mask = None if packing.narrow or vectors > 1 else b.mask(lanes, 32, "%rows")
 
     def load(at: str) -> str:
-        return b(f"zext <{lanes} x i16> {b.masked_load('i16', lanes, at, mask)} to {vector}")
+        b.prefetch(b.at(at, b.mul("%k_step", PREFETCHED_ROWS), number.stored))
+        raw = b.masked_load(number.stored, wide, at, mask) if mask else b.load(f"<{wide} x {number.stored}>", at)
+        return word_element(b, number, word, raw, wide)
 
-    def one(_: str, source: str, target: str) -> list[str]:
-        b.prefetch(b.at(source, b.mul("%k_step", PREFETCHED_ROWS), "i16"))
-        second = b.at(source, "%k_step", "i16")
-        high = b(f"shl {vector} {load(second)}, {b.splat('i32', lanes, 16)}")
-        b.store(vector, b(f"or {vector} {load(source)}, {high}"), target, 4)
-        return [b.at(second, "%k_step", "i16"), b.at(target, "%width", "i32")]
+    def one(k: str, source: str, target: str) -> list[str]:
+        rows, at = [], source
+        for _ in range(word.size):
+            rows.append(load(at))
+            at = b.at(at, "%k_step", number.stored)
+        words = _interleaved(b, rows, word.bits, wide)
+        _store_words(b, packing, words, target, vectors)
+        return [at, b.at(target, "%width", "i32")]
 
-    odd = b.rem("%k", 2)
-    source, target = b.loop(0, b.sub("%k", odd), 2, one, [("ptr", "%from"), ("ptr", "%to")])
-    b.when(b.equal(odd, 1), lambda: b.store(vector, load(source), target, 4))
+    whole = b.sub("%k", b.rem("%k", word.size))
+    b.loop(0, whole, word.size, one, [("ptr", "%from"), ("ptr", "%to")])
+    b.when(b.less(whole, "%k"), lambda: _rest_strided(b, packing, whole))
 
 
-def _pairs_strided(b: Builder, number: Numeric, values: Numeric, lanes: int, bits: int) -> None:
-    def pair(k: str, source: str, target: str) -> list[str]:
-        def element(row: str) -> None:
-            at = b.at(source, b.mul(row, "%row_step"), "i16")
-            there = b.at(b.at(target, row, "i32"), 0, "i16")
-            b.store("i16", b.load("i16", at, 2), there, 2)
-            second = b.when(b.less(b.add(k, 1), "%k"), lambda: [b.load("i16", b.at(at, "%k_step", "i16"), 2)], lambda: [0],
-                            ["i16"])
-            b.store("i16", second[0], b.at(there, 1, "i16"), 2)
+def write_pack_panels(module: Module, shape: Shape, name: str, number: Numeric) -> None:
+    """Pack whole panels of b whose rows are contiguous, row after row: memory is read in long runs.
 
-        b.loop(0, "%rows", 1, element)
-        return [b.at(source, b.mul("%k_step", 2), "i16"), b.at(target, "%width", "i32")]
+    to[panel][word][column]: panels ``panel_step`` apart.
+    """
+    word = shape.word
+    assert word is not None
+    packing = _Packing("pack_b" if number != shape.left else "pack_a", number, shape, False)
+    b = Builder(module, name, arguments(PACK_PANELS))
 
-    b.loop(0, "%k", 2, pair, [("ptr", "%from"), ("ptr", "%to")])
+    def words(k: str, source: str, target: str) -> list[str]:
+        starts = [source]
+        for _ in range(word.size):
+            starts.append(b.at(starts[-1], "%k_step", number.stored))
+
+        def panel(column: str, to: str) -> list[str]:
+            rows = []
+            for start in starts[:-1]:
+                at = b.at(start, column, number.stored)
+                b.prefetch(b.at(at, b.mul("%k_step", 2 * word.size), number.stored))
+                raw = b.load(f"<{shape.columns} x {number.stored}>", at)
+                rows.append(word_element(b, number, word, raw, shape.columns))
+            _store_words(b, packing, _interleaved(b, rows, word.bits, shape.columns), to, shape.vectors)
+            return [b.at(to, "%panel_step", "i32")]
+
+        b.loop(0, "%columns", shape.columns, panel, [("ptr", target)])
+        return [starts[-1], b.at(target, shape.columns, "i32")]
+
+    b.loop(0, "%k", word.size, words, [("ptr", "%from"), ("ptr", "%to")])
+    b.finish()
+
+
+def _store_words(b: Builder, packing: _Packing, words: str, target: str, vectors: int) -> None:
+    lanes = packing.shape.lanes
+    for part in range(vectors):
+        picks = range(part * lanes, (part + 1) * lanes)
+        value = words if vectors == 1 else b.shuffle("i32", vectors * lanes, words, "poison", picks)
+        value = _with_offset(b, packing, value, lanes)
+        b.store(f"<{lanes} x i32>", value, b.at(target, part * lanes, "i32"), 4)
+
+
+def _interleaved(b: Builder, rows: Sequence[str], bits: int, lanes: int) -> str:
+    """Words of the elements of rows: lane by lane the element of each row."""
+    while len(rows) > 1:
+        picks = [x for lane in range(lanes) for x in (lane, lane + lanes)]
+        joined = [b.shuffle(f"i{bits}", lanes, rows[x], rows[x + 1], picks) for x in range(0, len(rows), 2)]
+        rows = [b(f"bitcast <{2 * lanes} x i{bits}> {value} to <{lanes} x i{2 * bits}>") for value in joined]
+        bits *= 2
+    return rows[0]
+
+
+def _words_strided(b: Builder, packing: _Packing) -> None:
+    number, word = packing.number, packing.shape.word
+    assert word is not None
+
+    def words(k: str, source: str, target: str) -> list[str]:
+        count = b.min(b.sub("%k", k), word.size)
+
+        def row(r: str) -> None:
+            start, to = b.at(source, b.mul(r, "%row_step"), number.stored), b.at(target, r, "i32")
+
+            def element(position: str, total: str) -> list[str]:
+                raw = b.load(number.stored, b.at(start, b.mul(position, "%k_step"), number.stored))
+                bits = b(f"zext {word.element} {word_element(b, number, word, raw, 0)} to i32")
+                shift = b(f"trunc i64 {b.mul(position, word.bits)} to i32")
+                return [b(f"or i32 {total}, {b(f'shl i32 {bits}, {shift}')}")]
+
+            total = b.loop(0, count, 1, element, [("i32", 0)])[0]
+            b.store("i32", _with_offset(b, packing, total, 0), to, 4)
+
+        b.loop(0, "%rows", 1, row)
+        return [b.at(source, b.mul("%k_step", word.size), number.stored), b.at(target, "%width", "i32")]
+
+    b.loop(0, "%k", word.size, words, [("ptr", "%from"), ("ptr", "%to")])

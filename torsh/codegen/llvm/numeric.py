@@ -1,7 +1,7 @@
 """How template kernels hold numbers: a storage type in memory, and the type that they compute with."""
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torsh.codegen.llvm.template_builder import Builder, Operand, mangled
 
@@ -14,12 +14,17 @@ _BYTES = {"float": 4, "double": 8, "half": 2, "i8": 1, "i16": 2, "i32": 4, "i64"
 
 @dataclass(frozen=True, slots=True)
 class Numeric:
-    """An element type. ``stored``: LLVM type in memory; ``kind``: LLVM type of values. bfloat16 is stored as i16."""
+    """An element type. ``stored``: LLVM type in memory; ``kind``: LLVM type of values. bfloat16 is stored as i16.
+
+    Small integers may be stored for values of a wider type: these are only read.
+    """
 
     name: str
     stored: str
     kind: str
     fused: bool     # the target has fused multiply-add
+    rounds: bool = False   # the target has an instruction that rounds to bfloat16
+    halves: bool = True    # the target has instructions that convert float16
 
     @property
     def stored_bytes(self) -> int:
@@ -57,12 +62,22 @@ class Numeric:
 
     def value(self, b: Builder, raw: str, lanes: int) -> str:
         """What was loaded, as a value."""
-        return widen(b, self.stored, self.kind, raw, lanes) if self.converts else raw
+        if not self.converts:
+            return raw
+        if self.stored == "i8":
+            cast = ("sitofp" if self.signed else "uitofp") if self.is_float else "sext" if self.signed else "zext"
+            return b(f"{cast} {shaped(self.stored, lanes)} {raw} to {shaped(self.kind, lanes)}")
+        if self.stored == "half" and not self.halves:
+            return widen_half(b, raw, lanes)
+        return widen(b, self.stored, self.kind, raw, lanes)
 
     def raw(self, b: Builder, value: str, lanes: int) -> str:
         """A value, as it is stored: rounded to nearest even."""
         if not self.converts:
             return value
+        if self.stored == "i16" and self.rounds:
+            rounded = b(f"fptrunc {self.vector(lanes)} {value} to {shaped('bfloat', lanes)}")
+            return b(f"bitcast {shaped('bfloat', lanes)} {rounded} to {shaped('i16', lanes)}")
         if self.stored == "i16":
             return round_bfloat16(b, value, lanes)
         return b(f"fptrunc {self.vector(lanes)} {value} to {shaped(self.stored, lanes)}")
@@ -117,6 +132,26 @@ def widen(b: Builder, stored: str, kind: str, raw: str, lanes: int) -> str:
     return b(f"bitcast {shaped('i32', lanes)} {bits} to {shaped(kind, lanes)}")
 
 
+def widen_half(b: Builder, raw: str, lanes: int) -> str:
+    """float16 -> float with integers: the exponent is adjusted by a product, which is exact for subnormal numbers too."""
+    integer, floats = shaped("i32", lanes), shaped("float", lanes)
+
+    def constant(number: int) -> str:
+        return str(number) if not lanes else "<" + ", ".join([f"i32 {number}"] * lanes) + ">"
+
+    bits = b(f"bitcast {shaped('half', lanes)} {raw} to {shaped('i16', lanes)}")
+    wide = b(f"zext {shaped('i16', lanes)} {bits} to {integer}")
+    sign = b(f"shl {integer} {b(f'and {integer} {wide}, {constant(0x8000)}')}, {constant(16)}")
+    size = b(f"shl {integer} {b(f'and {integer} {wide}, {constant(0x7FFF)}')}, {constant(13)}")
+    factor = b(f"bitcast {integer} {constant((127 + 112) << 23)} to {floats}")
+    small = b(f"bitcast {integer} {size} to {floats}")
+    finite = b(f"bitcast {floats} {b(f'fmul {floats} {small}, {factor}')} to {integer}")
+    special = b(f"icmp uge {integer} {size}, {constant(0x1F << 23)}")
+    infinite = b(f"or {integer} {size}, {constant(0x7F800000)}")
+    chosen = b(f"select {shaped('i1', lanes)} {special}, {integer} {infinite}, {integer} {finite}")
+    return b(f"bitcast {integer} {b(f'or {integer} {chosen}, {sign}')} to {floats}")
+
+
 def round_bfloat16(b: Builder, value: str, lanes: int) -> str:
     """float -> the bits of the nearest bfloat16, ties to even; NaN stays NaN."""
     integer = shaped("i32", lanes)
@@ -137,6 +172,11 @@ def numeric(dtype_name: str, fused: bool) -> Numeric:
     """The element type of a dtype."""
     stored, kind = _TYPES[dtype_name]
     return Numeric(dtype_name, stored, kind, fused)
+
+
+def stored_as(dtype_name: str, number: Numeric) -> Numeric:
+    """The element type of memory of a dtype whose values are computed with as those of ``number``."""
+    return replace(number, name=dtype_name, stored=_TYPES[dtype_name][0])
 
 
 def identity(number: Numeric, kind: str, lanes: int) -> str:
