@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from torsh.compiler import templates
+from torsh.compiler import convolution, templates
 from torsh.compiler.assemble import Fusion
 from torsh.compiler.graph import HOST, without_reshapes
 from torsh.compiler.kernel import BufferRef, Call
@@ -81,6 +81,23 @@ class CallBuilder:
         return templates.matmul(e.dtype, self.result(e), a_ref, b_ref, batch, e.shape[-2], e.shape[-1], a.shape[-1],
                                 spread(a, a_strides), spread(b, b_strides), contiguous_strides(e.shape),
                                 None if bias is None else (self.place(self.fusion.buffer_of(bias)), 1))
+
+    def convolve(self, e: Expr) -> Call:
+        """Product of matrices with windows, and a bias per row."""
+        matrix, x, *bias = e.args
+        (w_ref, w_strides), (x_ref, windows) = self.operand(matrix), self._windows(x, e.attr)
+        added = None
+        if bias:
+            bias_ref, (stride,) = self.operand(bias[0])
+            added = bias_ref, stride
+        return convolution.convolution(e.dtype, self.result(e), w_ref, x_ref, windows, matrix.shape[1], w_strides, added)
+
+    def _windows(self, x: Expr, attr: Any) -> tuple[BufferRef, convolution.Windows]:
+        """Where the input of a convolution is, and its windows."""
+        ref, strides = self.operand(x)
+        channels = x.shape[1] // attr.groups
+        return ref, convolution.Windows(x.shape[0], attr.groups, channels, x.shape[2:], attr.kernel, attr.counts, attr.stride,
+                                        attr.padding, attr.dilation, (strides[0], strides[1] * channels, *strides[1:]))
 
     def cumsum(self, e: Expr) -> Call:
         """Running sums."""

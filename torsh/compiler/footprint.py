@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, Final
 
-from torsh.compiler import templates
+from torsh.compiler import convolution, templates
 from torsh.compiler.kernel import Call, LoopKernel, TemplateKernel
 from torsh.compiler.plan import ArrayRef, HostStep
 from torsh.core.dtype import dtype_by_name
@@ -187,6 +187,18 @@ def _matmul(call: Call) -> list[Region]:
     return result
 
 
+def _convolution(call: Call) -> list[Region]:
+    p = named(convolution.CONVOLUTION_PARAMETERS, call.params)
+    size = dtype_by_name(_options(call)[0]).itemsize
+    batch, groups, rows = (p["batch"], p["c_batch"]), (p["groups"], p["c_group"]), (p["rows"], p["c_row"])
+    w = [(p["groups"], p["w_group"]), (p["rows"], p["w_row"]), (p["channels"] * p["taps"], p["w_column"])]
+    result = [_region(p, "w", size, w), _region(p, "x", size, convolution.touched(p)),
+              _region(p, "c", size, [batch, groups, rows, (prod(p["counts"]), 1)], True)]
+    if p["has_bias"]:
+        result.append(_region(p, "bias", size, [(p["groups"] * p["rows"], p["bias_stride"])]))
+    return result
+
+
 def _scan(call: Call) -> list[Region]:
     p = named(templates.SCAN_PARAMETERS, call.params)
     size = dtype_by_name(_options(call)[0]).itemsize
@@ -246,7 +258,7 @@ def _transpose(call: Call) -> list[Region]:
 
 
 _TEMPLATES: Final[dict[str, Callable[[Call], list[Region]]]] = {
-    "matmul": _matmul, "scan": _scan, "scatter": _scatter, "index_put": _index_put, "fill": _fill, "copy": _copy,
+    "matmul": _matmul, "convolution": _convolution, "scan": _scan, "scatter": _scatter, "index_put": _index_put, "fill": _fill, "copy": _copy,
     "transpose_copy": _transpose}
 
 
@@ -259,6 +271,9 @@ def flops(step: Call | HostStep) -> int:
     if step.kernel.name == "matmul":
         p = named(templates.MATMUL_PARAMETERS, step.params)
         return 2 * prod(p["batch"]) * p["m"] * p["n"] * p["k"]
+    if step.kernel.name == "convolution":
+        p = named(convolution.CONVOLUTION_PARAMETERS, step.params)
+        return 2 * prod([p[name] for name in ("batch", "groups", "rows", "channels", "taps")]) * prod(p["counts"])
     return 0
 
 

@@ -30,6 +30,7 @@ from torsh.ops.common import (
     transpose,
 )
 from torsh.ops.contraction import matmul, summed_products
+from torsh.ops.convolution_primitives import CONVOLVE, WindowGeometry
 from torsh.ops.define import Array, convert, wide
 from torsh.ops.expr import TABLE, Expr, Op, Shape, emit, emit1, emit2
 from torsh.ops.windows import (
@@ -44,6 +45,9 @@ from torsh.ops.windows import (
     window_counts,
     window_view,
 )
+
+
+MOST_SIZE: Final = 1 << 28         # of a dimension for the templates, which count positions with 32 bits
 
 
 class Convolution(NamedTuple):
@@ -209,8 +213,32 @@ def _depthwise(x: Expr, weight: Expr, attr: Convolution) -> Expr:
     return reshape(out, (x.shape[0], weight.shape[0], *windows.shape[3:3 + rank]))
 
 
-def _forward(x: Expr, weight: Expr, attr: Convolution, shape: Shape) -> Expr:
-    if 0 in shape or 0 in x.shape:
+def _forward(x: Expr, weight: Expr, attr: Convolution, shape: Shape, bias: Expr | None = None) -> Expr:
+    if 0 in shape or 0 in x.shape or 0 in weight.shape or _is_depthwise(weight.shape, attr) or not _has_template(
+            x, weight.shape[2:], attr):
+        out = _decomposed(x, weight, attr, shape)
+        return out if bias is None else add(out, reshape(bias, (shape[1], *(1,) * len(attr.stride))))
+    groups = attr.groups
+    matrix = reshape(weight, (groups, weight.shape[0] // groups, prod(weight.shape[1:])))
+    return emit(CONVOLVE, (matrix, x) if bias is None else (matrix, x, bias), _geometry(attr, weight.shape[2:], shape[2:]))
+
+
+def _geometry(attr: Convolution, kernel: Sizes, counts: Sizes) -> WindowGeometry:
+    return WindowGeometry(tuple(kernel), tuple(counts), attr.stride, tuple([before for before, _ in attr.padding]),
+                          attr.dilation, attr.groups)
+
+
+def _has_template(x: Expr, kernel: Sizes, attr: Convolution) -> bool:
+    """Are windows better gathered inside of the product? Not where copies of them are no larger than the input."""
+    if x.dtype.category not in (1, 2) or any(n >= MOST_SIZE for n in x.shape):
+        return False
+    if prod(kernel) == 1:
+        return any(s > 1 for s in attr.stride)
+    return any(s < extent(k, d) for k, s, d in zip(kernel, attr.stride, attr.dilation, strict=True))
+
+
+def _decomposed(x: Expr, weight: Expr, attr: Convolution, shape: Shape) -> Expr:
+    if 0 in shape or 0 in x.shape or 0 in weight.shape:
         return full(shape, 0, x.dtype)
     if _is_depthwise(weight.shape, attr):
         return _depthwise(x, weight, attr)
@@ -310,7 +338,9 @@ def _tiled(x: Expr, weight: Expr, attr: Convolution, shape: Shape) -> Expr:
 def _decompose(e: Expr) -> Expr:
     attr: Convolution = e.attr  # type: ignore[assignment]
     x, weight, *bias = e.args
-    out = (_transposed if attr.transposed else _forward)(x, weight, attr, e.shape)
+    if not attr.transposed:
+        return _forward(x, weight, attr, e.shape, *bias)
+    out = _transposed(x, weight, attr, e.shape)
     return add(out, reshape(bias[0], (e.shape[1], *(1,) * len(attr.stride)))) if bias else out
 
 

@@ -10,7 +10,7 @@ How a product is done is chosen at run time, for each block of c:
 - *small*: products so small that packing would take most of the time.
 
 Results go straight to c where it has contiguous rows of the computing type; otherwise (16-bit floats, strided c, bias and
-accumulate together) to a block on the stack, which :func:`_write_merge` then rounds and adds.
+accumulate together) to a block on the stack, which :func:`write_merge` then rounds and adds.
 """
 from __future__ import annotations
 
@@ -36,14 +36,11 @@ def generate_matmul(dtype_name: str, target: Target, symbol: str) -> str:
     """LLVM text of the matmul template."""
     shape = shape_for(dtype_name, target)
     module = Module()
-    for rows in range(1, shape.rows + 1):
-        _write_tile(module, shape, rows)
-    table = ", ".join(["ptr null", *(f"ptr @tile{rows}" for rows in range(1, shape.rows + 1))])
-    module.functions.append(f"@tiles = internal constant [{shape.rows + 1} x ptr] [{table}]")
+    write_tiles(module, shape)
     write_pack(module, shape)
-    _write_merge(module, shape, "merge_values", shape.values)
+    write_merge(module, shape, "merge_values", shape.values)
     if shape.number.converts:
-        _write_merge(module, shape, "merge", shape.number)
+        write_merge(module, shape, "merge", shape.number)
     write_direct_paths(module, shape)
     _write_packed(module, shape)
     _write_compute(module, shape)
@@ -53,6 +50,14 @@ def generate_matmul(dtype_name: str, target: Target, symbol: str) -> str:
 
 
 # ---------------------------------------------------------------------------------------------------- register tiles
+def write_tiles(module: Module, shape: Shape) -> None:
+    """The register tiles by their number of rows, and a table of them."""
+    for rows in range(1, shape.rows + 1):
+        _write_tile(module, shape, rows)
+    table = ", ".join(["ptr null", *(f"ptr @tile{rows}" for rows in range(1, shape.rows + 1))])
+    module.functions.append(f"@tiles = internal constant [{shape.rows + 1} x ptr] [{table}]")
+
+
 def _write_tile(module: Module, shape: Shape, rows: int) -> None:
     """c[rows, columns] = a panel @ b panel (+ init). a: [k][row_width], b: rows ``b_step`` apart, of the computing type.
 
@@ -231,7 +236,7 @@ def _in_place(b: Builder, shape: Shape) -> str:
 
 
 # ---------------------------------------------------------------------------------------------------- blocks of c
-def _write_merge(module: Module, shape: Shape, name: str, number: Numeric) -> None:
+def write_merge(module: Module, shape: Shape, name: str, number: Numeric) -> None:
     """c = from (+ bias) (+ c), rounded to c's type; any strides of c and bias."""
     kind, lanes, values = number.kind, shape.lanes, shape.values
     b = Builder(module, name, arguments(MERGE))

@@ -1,0 +1,262 @@
+"""Convolutions as LLVM text: matrix products whose right operand, the windows, is packed right from the input.
+
+The result's positions are the columns. A call may take the positions of several batch items as one row of columns (``fold``),
+so that small images fill register tiles; a tile that belongs to two images is computed beside c and then handed out.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from torsh.codegen.llvm.convolution_windows import WINDOWS, write_windows
+from torsh.codegen.llvm.gemm import MERGE, TILE, write_merge, write_tiles
+from torsh.codegen.llvm.gemm_pack import PACK, write_pack
+from torsh.codegen.llvm.gemm_shape import Shape, arguments, pairs, shape_for
+from torsh.codegen.llvm.template_builder import ENTRY, Builder, Module, Operand, ignore
+from torsh.compiler.convolution import CONVOLUTION_PARAMETERS
+
+if TYPE_CHECKING:
+    from torsh.codegen.llvm.target import Target
+
+LOCAL_COLUMNS = 256      # of a block on the stack, where sums are kept that c cannot hold
+LOCAL_ROWS = 112
+_FAR = 1 << 62
+
+# c[m, positions] = w @ windows (+ bias): the positions ``first`` to ``first + n``. c: of the computing type, at row 0 and
+# position 0; images of ``period`` positions lie ``c_batch`` apart.
+BLOCK = ("ptr params", "ptr w", "ptr x", "ptr c", "i64 ldc", "i64 period", "i64 c_batch", "ptr bias", "i64 m", "i64 first",
+         "i64 n", "ptr work")
+
+
+def generate_convolution(dtype_name: str, target: Target, symbol: str) -> str:
+    """LLVM text of the convolution template."""
+    shape = replace(shape_for(dtype_name, target), paired=False)
+    module = Module()
+    write_tiles(module, shape)
+    write_pack(module, shape)
+    write_merge(module, shape, "merge_values", shape.values)
+    if shape.number.converts:
+        write_merge(module, shape, "merge", shape.number)
+    write_windows(module, shape, CONVOLUTION_PARAMETERS)
+    _write_block(module, shape)
+    _write_entry(module, shape, symbol)
+    return module.render()
+
+
+def even_blocks(b: Builder, total: Operand, most: Operand) -> Operand:
+    """The size of the fewest blocks of about the same size that are no larger than ``most``."""
+    return b.ceil_div(total, b.ceil_div(total, most))
+
+
+def channel_blocks(b: Builder, channels: Operand, taps: Operand, most: int) -> tuple[Operand, Operand, Operand, Operand]:
+    """How (channel, tap) pairs are cut in blocks of at most ``most``: (channels, taps of a block, blocks of taps, blocks).
+
+    A block has all taps, or one channel.
+    """
+    tap_block = even_blocks(b, taps, most)
+    tap_blocks = b.ceil_div(taps, tap_block)
+    fitting = b.div(most, tap_block)
+    channel_block = b.select(b.equal(tap_blocks, 1), even_blocks(b, channels, fitting), 1)
+    return channel_block, tap_block, tap_blocks, b.mul(tap_blocks, b.ceil_div(channels, channel_block))
+
+
+def write_panels(b: Builder, shape: Shape, x: str, position: Operand, n: Operand, panels: str, tap: Operand, taps: Operand,
+                 channels: Operand) -> None:
+    """Panels of windows for ``n`` positions, one vector of positions at a time."""
+    size = shape.depth * shape.columns
+
+    def vector(j: str) -> None:
+        inside = b.rem(j, shape.columns)
+        to = b.at(panels, b.add(b.mul(b.div(j, shape.columns), size), inside), shape.number.kind)
+        count = b.min(b.sub(n, j), shape.lanes)
+        b.call("windows", *pairs(WINDOWS, ("%params", x, b.add(position, j), count, to, shape.columns, tap, taps, channels)))
+
+    b.loop(0, n, shape.lanes, vector)
+
+
+def _write_block(module: Module, shape: Shape) -> None:
+    number, kind, stored = shape.number, shape.number.kind, shape.number.stored
+    size = number.kind_bytes
+    b = Builder(module, "block", arguments(BLOCK))
+    panel_a = b.at("%work", 0, "i8")
+    panels_b = b.at("%work", shape.row_width * shape.depth * size, "i8")
+    scratch = b.stack(shape.rows * shape.columns * size)
+    biases = b.stack(shape.rows * shape.columns * size)
+    word = b.words(CONVOLUTION_PARAMETERS)
+    has_bias = b(f"icmp ne i64 {word['has_bias']}, 0")
+    tiles = b.ceil_div("%m", shape.rows)
+    high = b.ceil_div("%m", tiles)                       # tiles have ``high`` rows, the last ones one row less
+    full_tiles = b.sub("%m", b.mul(tiles, b.sub(high, 1)))
+    channel_block, tap_block, tap_blocks, blocks = channel_blocks(b, word["channels"], word["taps"], shape.depth)
+    at_once = b.mul(b.ceil_div(even_blocks(b, "%n", shape.packed_columns), shape.columns), shape.columns)
+
+    def columns_loop(j0: str) -> None:
+        n = b.min(at_once, b.sub("%n", j0))
+        b.loop(0, blocks, 1, lambda block: depth_loop(b.add("%first", j0), n, block))
+
+    def depth_loop(position: Operand, n: Operand, block: str) -> None:
+        channel, tap = b.mul(b.div(block, tap_blocks), channel_block), b.mul(b.rem(block, tap_blocks), tap_block)
+        channels, taps = b.min(channel_block, b.sub(word["channels"], channel)), b.min(tap_block, b.sub(word["taps"], tap))
+        k, begin = b.mul(channels, taps), b.equal(block, 0)
+        x = b.at("%x", b.mul(channel, word["x_channel"]), stored)
+        w = b.at("%w", b.mul(b.add(b.mul(channel, word["taps"]), tap), word["w_column"]), stored)
+        write_panels(b, shape, x, position, n, panels_b, tap, taps, channels)
+
+        def row_tile(tile: str, i: str) -> list[Operand]:
+            rows = b.select(b.less(tile, full_tiles), high, b.sub(high, 1))
+            source = b.at(w, b.mul(i, word["w_row"]), stored)
+            b.call("pack", *pairs(PACK, (source, word["w_row"], word["w_column"], panel_a, k, rows, shape.row_width)))
+            b.when(b.both(has_bias, begin), lambda: _spread_bias(b, shape, word, biases, i, rows))
+            c_row = b.at("%c", b.mul(i, "%ldc"), kind)
+            function = b.load("ptr", b.at("@tiles", rows, "ptr"), 8)
+            b.loop(0, n, shape.columns, lambda j: column_tile(j, rows, c_row, function))
+            return [b.add(i, rows)]
+
+        def column_tile(j: str, rows: Operand, c_row: str, function: str) -> None:
+            width = b.min(b.sub(n, j), shape.columns)
+            start = b.add(position, j)
+            item, inside = b.div(start, "%period"), b.rem(start, "%period")
+            c = b.at(c_row, b.add(b.mul(item, "%c_batch"), inside), kind)
+            panel = b.at(panels_b, b.mul(j, shape.depth), kind)
+
+            def tile(to: str, ldc: Operand, init: str, ldi: Operand, has_init: str) -> None:
+                values = (panel_a, panel, shape.columns, to, ldc, init, ldi, has_init, k, width)
+                b.do(f"call void {function}({', '.join(f'{x} {y}' for x, y in pairs(TILE, values))})")
+
+            def directly() -> None:
+                tile(c, "%ldc", b.select(begin, biases, c, "ptr"), b.select(begin, shape.columns, "%ldc"),
+                     b.select(begin, has_bias, "true", "i1"))
+
+            def beside() -> None:
+                tile(scratch, shape.columns, biases, shape.columns, b.both(begin, has_bias))
+                _hand_out(b, c_row, scratch, start, width, rows, b("xor i1 " + f"{begin}, true"), shape)
+
+            one = b("icmp sle i64 " + f"{b.add(inside, width)}, %period")
+            b.when(one if shape.masks else b.both(one, b.equal(width, shape.columns)), directly, beside)
+
+        b.loop(0, tiles, 1, row_tile, [("i64", 0)])
+
+    b.loop(0, "%n", at_once, columns_loop)
+    b.finish()
+
+
+def _spread_bias(b: Builder, shape: Shape, word: Mapping[str, str], to: str, i: str, rows: Operand) -> None:
+    """A tile whose rows hold the biases of ``rows`` rows."""
+    number, lanes = shape.number, shape.lanes
+
+    def row(r: str) -> None:
+        value = number.load(b, b.at("%bias", b.mul(b.add(i, r), word["bias_stride"]), number.stored))
+        vector = b.splat(number.kind, lanes, value)
+        for part in range(shape.vectors):
+            at = b.at(to, b.add(b.mul(r, shape.columns), part * lanes), number.kind)
+            shape.values.store(b, vector, at, lanes)
+
+    b.loop(0, rows, 1, row)
+
+
+def _hand_out(b: Builder, c_row: str, scratch: str, start: Operand, width: Operand, rows: Operand, accumulate: str,
+              shape: Shape) -> None:
+    """Write (or add) a tile to the images that it belongs to."""
+    kind = shape.number.kind
+    stop = b.add(start, width)
+
+    def image(item: str) -> None:
+        origin = b.mul(item, "%period")
+        low = b.select(b.less(start, origin), origin, start)
+        high = b.min(stop, b.add(origin, "%period"))
+        source = b.at(scratch, b.sub(low, start), kind)
+        c = b.at(c_row, b.add(b.mul(item, "%c_batch"), b.sub(low, origin)), kind)
+        b.call("merge_values", *pairs(MERGE, (source, c, "%ldc", 1, "null", 0, 0, "false", accumulate, rows,
+                                              b.sub(high, low), shape.columns)))
+
+    b.loop(b.div(start, "%period"), b.add(b.div(b.sub(stop, 1), "%period"), 1), 1, image)
+
+
+# ---------------------------------------------------------------------------------------------------- work units
+def units_loop(b: Builder, body: Callable[[str], Operand]) -> None:
+    """``while unit < end: unit = body(unit)``, from ``begin``."""
+    head, inside, end = b.label(), b.label(), b.label()
+    b.do(f"br label %{head}")
+    entry = b.block
+    b.place(head)
+    position = len(b.lines)
+    b.do(f"br i1 {b.less('%unit', '%end')}, label %{inside}, label %{end}")
+    b.place(inside)
+    following = body("%unit")
+    b.do(f"br label %{head}")
+    b.lines[position:position] = [f"  %unit = phi i64 [ %begin, %{entry} ], [ {following}, %{b.block} ]"]
+    b.place(end)
+
+
+def run_of_blocks(b: Builder, unit: str, row_blocks: Operand, column_blocks: Operand
+                  ) -> tuple[Operand, Operand, Operand, Operand, Operand]:
+    """(item, row block, column block, row blocks, column blocks) of the units that are done as one from ``unit`` on.
+
+    These are whole columns of blocks if all row blocks are ours, else a run of row blocks.
+    """
+    per_item = b.mul(row_blocks, column_blocks)
+    item, rest = b.div(unit, per_item), b.rem(unit, per_item)
+    column, row = b.div(rest, row_blocks), b.rem(rest, row_blocks)
+    left = b.sub("%end", unit)
+    all_rows = b.both(b.equal(row, 0), b(f"icmp sge i64 {left}, {row_blocks}"))
+    rows = b.select(all_rows, row_blocks, b.min(left, b.sub(row_blocks, row)))
+    columns = b.select(all_rows, b.min(b.div(left, row_blocks), b.sub(column_blocks, column)), 1)
+    return item, row, column, rows, columns
+
+
+def _write_entry(module: Module, shape: Shape, symbol: str) -> None:
+    """The kernel: work units are (images and group, column block, row block), row blocks fastest."""
+    number, stored, size = shape.number, shape.number.stored, shape.number.kind_bytes
+    b = Builder(module, symbol, ENTRY, internal=False)
+    work = b.stack((shape.row_width + shape.packed_columns + shape.columns) * shape.depth * size + 64)
+    local = b.stack(LOCAL_ROWS * LOCAL_COLUMNS * size) if number.converts else ""
+    word = b.words(CONVOLUTION_PARAMETERS)
+    starts = {name: b.buffer(word[f"{name}_slot"], word[f"{name}_offset"]) for name in ("c", "w", "x", "bias")}
+    period = b.mul(word["counts0"], b.mul(word["counts1"], word["counts2"]))
+    columns_of_item = b.mul(word["fold"], period)
+    row_blocks, column_blocks = b.ceil_div(word["rows"], word["m_block"]), b.ceil_div(columns_of_item, word["n_block"])
+
+    def units(unit: str) -> Operand:
+        item, row, column, rows, columns = run_of_blocks(b, unit, row_blocks, column_blocks)
+        group, batch = b.rem(item, word["groups"]), b.mul(b.div(item, word["groups"]), word["fold"])
+        i0, j0 = b.mul(row, word["m_block"]), b.mul(column, word["n_block"])
+        m = b.min(b.sub(word["rows"], i0), b.mul(rows, word["m_block"]))
+        n = b.min(b.sub(columns_of_item, j0), b.mul(columns, word["n_block"]))
+        offsets = {"c": b.add(b.mul(batch, word["c_batch"]), b.add(b.mul(group, word["c_group"]), b.mul(i0, word["c_row"]))),
+                   "x": b.add(b.mul(batch, word["x_batch"]), b.mul(group, word["x_group"])),
+                   "w": b.add(b.mul(group, word["w_group"]), b.mul(i0, word["w_row"])),
+                   "bias": b.mul(b.add(b.mul(group, word["rows"]), i0), word["bias_stride"])}
+        at = {name: b.at(starts[name], offset, stored) for name, offset in offsets.items()}
+        if not number.converts:
+            b.call("block", *pairs(BLOCK, ("%params", at["w"], at["x"], at["c"], word["c_row"], period, word["c_batch"],
+                                           at["bias"], m, j0, n, work)))
+        else:
+            b.loop(0, n, LOCAL_COLUMNS, lambda j: ignore(b.loop(0, m, LOCAL_ROWS, lambda i: _piece(
+                b, shape, word, at, period, i, b.add(j0, j), b.min(b.sub(m, i), LOCAL_ROWS),
+                b.min(b.sub(n, j), LOCAL_COLUMNS), (work, local)))))
+        return b.add(unit, b.mul(rows, columns))
+
+    units_loop(b, units)
+    b.finish()
+
+
+def _piece(b: Builder, shape: Shape, word: Mapping[str, str], at: Mapping[str, str], period: Operand, i: Operand,
+           start: Operand, m: Operand, n: Operand, memory: tuple[str, str]) -> None:
+    """A block computed on the stack and then rounded."""
+    stored, kind = shape.number.stored, shape.number.kind
+    work, local = memory
+    w, bias = b.at(at["w"], b.mul(i, word["w_row"]), stored), b.at(at["bias"], b.mul(i, word["bias_stride"]), stored)
+    shifted = b.at(local, b.sub(0, start), kind)
+    b.call("block", *pairs(BLOCK, ("%params", w, at["x"], shifted, LOCAL_COLUMNS, _FAR, 0, bias, m, start, n, work)))
+    stop = b.add(start, n)
+
+    def image(item: str) -> None:
+        origin = b.mul(item, period)
+        low = b.select(b.less(start, origin), origin, start)
+        high = b.min(stop, b.add(origin, period))
+        c = b.at(at["c"], b.add(b.mul(i, word["c_row"]), b.add(b.mul(item, word["c_batch"]), b.sub(low, origin))), stored)
+        b.call("merge", *pairs(MERGE, (b.at(local, b.sub(low, start), kind), c, word["c_row"], 1, "null", 0, 0, "false",
+                                       "false", m, b.sub(high, low), LOCAL_COLUMNS)))
+
+    b.loop(b.div(start, period), b.add(b.div(b.sub(stop, 1), period), 1), 1, image)
