@@ -92,6 +92,14 @@ class CallBuilder:
             added = bias_ref, stride
         return convolution.convolution(e.dtype, self.result(e), w_ref, x_ref, windows, matrix.shape[1], w_strides, added)
 
+    def convolve_weight(self, e: Expr) -> Call:
+        """Sums of products with windows over all positions."""
+        g, x = e.args
+        attr: Any = e.attr
+        geometry, parts = attr
+        (g_ref, g_strides), (x_ref, windows) = self.operand(g), self._windows(x, geometry)
+        return convolution.convolution_weight(x.dtype, self.result(e), g_ref, x_ref, windows, g.shape[2], g_strides[:3], parts)
+
     def _windows(self, x: Expr, attr: Any) -> tuple[BufferRef, convolution.Windows]:
         """Where the input of a convolution is, and its windows."""
         ref, strides = self.operand(x)

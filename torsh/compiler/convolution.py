@@ -14,6 +14,9 @@ _WINDOW_PARAMETERS: Final = ("kernel[3]", "counts[3]", "sizes[3]", "stride[3]", 
 CONVOLUTION_PARAMETERS: Final = (
     "c_slot", "c_offset", "w_slot", "w_offset", "x_slot", "x_offset", "bias_slot", "bias_offset", "bias_stride", "has_bias",
     *_WINDOW_PARAMETERS, "c_batch", "c_group", "c_row", "w_group", "w_row", "w_column", "fold", "m_block", "n_block")
+WEIGHT_PARAMETERS: Final = (
+    "c_slot", "c_offset", "g_slot", "g_offset", "x_slot", "x_offset", *_WINDOW_PARAMETERS, "c_group", "c_row", "g_batch", "g_group",
+    "g_row", "parts", "m_block", "n_block")
 
 _UNIT_PRODUCTS: Final = 1 << 20
 _MOST_UNITS: Final = 32
@@ -84,6 +87,27 @@ def convolution(dtype: DType, c: BufferRef, w: BufferRef, x: BufferRef, windows:
               *w_strides, fold, m_block, n_block)
     total = windows.batch * windows.groups * rows * positions
     return Call(TemplateKernel("convolution", (dtype.name,)), params, units, max(total * k // 16, 1), "convolution")
+
+
+def convolution_weight(dtype: DType, c: BufferRef, g: BufferRef, x: BufferRef, windows: Windows, rows: int,
+                       g_strides: Sequence[int], parts: int) -> Call:
+    """c[part, g, row, (channel, tap)] = the sum of g[n, g, row, position] times the window's element over a part of all (n, position).
+
+    dtype: of g and x, as for :func:`convolution`; c is contiguous, of the type that is summed in. g_strides: of batch, group
+    and row; positions are neighbours.
+    """
+    columns = windows.channels * windows.taps
+    products = windows.groups * rows * columns * windows.batch * windows.positions
+    items = parts * windows.groups
+    wanted = min(_MOST_UNITS, max(1, products // _UNIT_PRODUCTS))
+    column_blocks = max(1, min(columns // 128, windows.channels, _ceil_div(wanted, items)))
+    row_blocks = max(1, min(rows // 56, wanted // (items * column_blocks)))
+    m_block, n_block = _ceil_div(rows, row_blocks), _ceil_div(windows.channels, column_blocks)
+    units = items * _ceil_div(rows, m_block) * _ceil_div(windows.channels, n_block)
+    params = (c.slot, c.offset, g.slot, g.offset, x.slot, x.offset, *windows.words(rows), rows * columns, columns, *g_strides,
+              parts, m_block, n_block)
+    return Call(TemplateKernel("convolution_weight", (dtype.name,)), params, units, max(products // 16, 1),
+                "convolution_weight")
 
 
 def touched(p: dict[str, Any]) -> list[tuple[int, int]]:

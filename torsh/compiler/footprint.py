@@ -12,6 +12,7 @@ from torsh.compiler.plan import ArrayRef, HostStep
 from torsh.core.dtype import dtype_by_name
 from torsh.core.errors import CompileError
 from torsh.core.shape import contiguous_strides
+from torsh.ops.define import wide
 
 
 @dataclass(slots=True)
@@ -199,6 +200,15 @@ def _convolution(call: Call) -> list[Region]:
     return result
 
 
+def _convolution_weight(call: Call) -> list[Region]:
+    p = named(convolution.WEIGHT_PARAMETERS, call.params)
+    dtype = dtype_by_name(_options(call)[0])
+    batch, groups, rows = (p["batch"], p["g_batch"]), (p["groups"], p["g_group"]), (p["rows"], p["g_row"])
+    count = p["parts"] * p["groups"] * p["rows"] * p["channels"] * p["taps"]
+    return [_region(p, "g", dtype.itemsize, [batch, groups, rows, (prod(p["counts"]), 1)]),
+            _region(p, "x", dtype.itemsize, convolution.touched(p)), _region(p, "c", wide(dtype).itemsize, [(count, 1)], True)]
+
+
 def _scan(call: Call) -> list[Region]:
     p = named(templates.SCAN_PARAMETERS, call.params)
     size = dtype_by_name(_options(call)[0]).itemsize
@@ -258,7 +268,8 @@ def _transpose(call: Call) -> list[Region]:
 
 
 _TEMPLATES: Final[dict[str, Callable[[Call], list[Region]]]] = {
-    "matmul": _matmul, "convolution": _convolution, "scan": _scan, "scatter": _scatter, "index_put": _index_put, "fill": _fill, "copy": _copy,
+    "matmul": _matmul, "convolution": _convolution,
+    "convolution_weight": _convolution_weight, "scan": _scan, "scatter": _scatter, "index_put": _index_put, "fill": _fill, "copy": _copy,
     "transpose_copy": _transpose}
 
 
@@ -271,8 +282,9 @@ def flops(step: Call | HostStep) -> int:
     if step.kernel.name == "matmul":
         p = named(templates.MATMUL_PARAMETERS, step.params)
         return 2 * prod(p["batch"]) * p["m"] * p["n"] * p["k"]
-    if step.kernel.name == "convolution":
-        p = named(convolution.CONVOLUTION_PARAMETERS, step.params)
+    if step.kernel.name in ("convolution", "convolution_weight"):
+        forward = step.kernel.name == "convolution"
+        p = named(convolution.CONVOLUTION_PARAMETERS if forward else convolution.WEIGHT_PARAMETERS, step.params)
         return 2 * prod([p[name] for name in ("batch", "groups", "rows", "channels", "taps")]) * prod(p["counts"])
     return 0
 

@@ -29,7 +29,7 @@ ASSEMBLE: Final = "assemble"   # cat, view_write: a buffer written in parts
 HOST: Final = "host"
 NOTHING: Final = "nothing"     # a buffer with undefined contents, or without elements
 
-WINDOWED: Final = frozenset(("convolve",))     # templates that read windows of their second operand
+_WINDOWED: Final = {"convolve": (1,), "convolve_weight": (0, 1)}     # templates: the operands that they read in rows
 _CHEAP: Final = 6              # operations that are rather repeated than stored
 _LONG: Final = 96              # operations in one inlined expression before it is cut
 _WORTH: Final = 8              # operations that broadcasting should not repeat
@@ -76,7 +76,7 @@ def has_template(e: Expr) -> bool:
         return dtype.category in (1, 2)
     if name in ("cumsum", "cumprod"):
         return not dtype.is_complex
-    if name in WINDOWED:
+    if name in _WINDOWED:
         return True
     if name == "scatter":
         mode = attr[1]
@@ -200,7 +200,7 @@ class Graph:
                 self.operations[base] = 1
             return
         base = source_of(a)
-        if e.op.name in WINDOWED and a is e.args[1] and not self._in_rows(a):
+        if any(a is e.args[k] for k in _WINDOWED.get(e.op.name, ())) and not self._in_rows(a):
             self.stored.add(a)
             self.operations[a] = 1
         elif base.op in (SCALAR_OP, CONSTANT_OP) or not self._addressable(a):
@@ -213,7 +213,7 @@ class Graph:
             self.operations[base] = 1
 
     def _in_rows(self, a: Expr) -> bool:
-        """Are neighbours along the last dimension neighbours in memory? Windows are read along it again and again."""
+        """Are neighbours along the last dimension neighbours in memory? Convolutions read along it again and again."""
         return self._addressable(a, lambda strides: strides[-1] == 1 or a.shape[-1] == 1)
 
     def _addressable(self, a: Expr, suits: Callable[[tuple[int, ...]], bool] | None = None) -> bool:

@@ -30,7 +30,7 @@ from torsh.ops.common import (
     transpose,
 )
 from torsh.ops.contraction import matmul, summed_products
-from torsh.ops.convolution_primitives import CONVOLVE, WindowGeometry
+from torsh.ops.convolution_primitives import CONVOLVE, CONVOLVE_WEIGHT, WindowGeometry
 from torsh.ops.define import Array, convert, wide
 from torsh.ops.expr import TABLE, Expr, Op, Shape, emit, emit1, emit2
 from torsh.ops.windows import (
@@ -48,6 +48,9 @@ from torsh.ops.windows import (
 
 
 MOST_SIZE: Final = 1 << 28         # of a dimension for the templates, which count positions with 32 bits
+
+MOST_TAPS: Final = 128             # elements of a kernel for the template of weight gradients
+ENOUGH_BLOCKS: Final = 8           # that threads share
 
 
 class Convolution(NamedTuple):
@@ -423,9 +426,20 @@ def _weight_decompose(e: Expr) -> Expr:
         total = reduce_sum(mul(windows, rows), (0, *range(3, 3 + rank)))
         return cast(reshape(total, e.shape), e.dtype)
     rows = reshape(g, (g.shape[0], groups, g.shape[1] // groups, prod(g.shape[2:])))
+    if _has_template(x, kernel, config) and prod(kernel) <= MOST_TAPS:
+        attr = _geometry(config, kernel, g.shape[2:]), _parts(rows.shape, prod(e.shape[1:]))
+        products = emit2(CONVOLVE_WEIGHT, rows, x, attr)
+        return cast(reshape(reduce_sum(products, (0,)), e.shape), e.dtype)
     products = summed_products(rows, transpose(_kernel_major_columns(x, config, kernel), 2, 3))
     by_kernel = reshape(products, (e.shape[0], *kernel, e.shape[1]))
     return permute(by_kernel, (0, rank + 1, *range(1, rank + 1)))
+
+
+def _parts(rows: Shape, columns: int) -> int:
+    """In how many parts the positions are summed: several where the result is too small to be shared among threads."""
+    batch, groups, outputs, positions = rows
+    blocks = groups * max(1, outputs // 56) * max(1, columns // 128)
+    return max(1, min(-(-ENOUGH_BLOCKS // blocks), batch * positions // 2048))
 
 
 def _kernel_major_columns(x: Expr, attr: Convolution, kernel: Sizes) -> Expr:

@@ -53,3 +53,27 @@ def _reference(attr: WindowGeometry, matrix: Any, x: Any, *bias: Any) -> Array:
 # attr: WindowGeometry; args: matrix (groups, rows, channels of a group * kernel), x (N, channels, *sizes), and optionally a
 # bias (groups * rows) -> (N, groups * rows, *counts). Integer and floating-point types.
 CONVOLVE: Final[Op] = Op("convolve", _infer, _reference, kind=OPAQUE)
+
+
+def _weight_infer(attr: tuple[WindowGeometry, int], g: Expr, x: Expr) -> tuple[Shape, DType]:
+    geometry, parts = attr
+    columns = x.shape[1] // geometry.groups * prod(geometry.kernel)
+    return (parts, geometry.groups, g.shape[2], columns), wide(x.dtype)
+
+
+def _weight_reference(attr: tuple[WindowGeometry, int], g: Any, x: Any) -> Array:
+    geometry, parts = attr
+    dtype = wide(from_numpy_dtype(np.asarray(x).dtype))
+    columns = _columns(geometry, convert(x, dtype))
+    rows = convert(g, dtype)
+    # (groups, rows or columns, positions of all batch items)
+    flat = [v.transpose(1, 2, 0, 3).reshape(*v.shape[1:3], -1) for v in (rows, columns)]
+    share = -(-flat[0].shape[-1] // parts)
+    with np.errstate(all="ignore"):
+        return np.stack([np.matmul(flat[0][..., at:at + share], flat[1][..., at:at + share].swapaxes(-1, -2))
+                         for at in range(0, share * parts, share)])
+
+
+# attr: (WindowGeometry, parts); args: g (N, groups, rows, positions), x (N, channels, *sizes) -> (parts, groups, rows, channels
+# of a group * kernel), in the dtype that is summed in: sums over the positions of all batch items, cut in parts.
+CONVOLVE_WEIGHT: Final[Op] = Op("convolve_weight", _weight_infer, _weight_reference, kind=OPAQUE)
