@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from torsh.codegen.llvm.convolution_windows import WINDOWS, write_windows
-from torsh.codegen.llvm.gemm import MERGE, TILE, write_merge, write_tiles
+from torsh.codegen.llvm.gemm import MERGE, TILE, column_masks, write_merge, write_tiles
 from torsh.codegen.llvm.gemm_pack import PACK, write_pack
 from torsh.codegen.llvm.gemm_shape import Shape, arguments, pairs, shape_for
 from torsh.codegen.llvm.template_builder import ENTRY, Builder, Module, Operand, ignore
@@ -27,11 +28,13 @@ _FAR = 1 << 62
 # position 0; images of ``period`` positions lie ``c_batch`` apart.
 BLOCK = ("ptr params", "ptr w", "ptr x", "ptr c", "i64 ldc", "i64 period", "i64 c_batch", "ptr bias", "i64 m", "i64 first",
          "i64 n", "ptr work")
+# A tile of positions from ``start`` on, ``columns`` of a register tile apart, goes to (or is added to) c, which is as above.
+HAND_OUT = ("ptr from", "ptr c", "i64 ldc", "i64 period", "i64 c_batch", "i64 start", "i64 width", "i64 rows", "i1 accumulate")
 
 
 def generate_convolution(dtype_name: str, target: Target, symbol: str) -> str:
     """LLVM text of the convolution template."""
-    shape = replace(shape_for(dtype_name, target), paired=False)
+    import os; D,P=map(int,os.environ.get("DP","192,512").split(",")); shape = replace(shape_for(dtype_name, target), paired=False, depth=D, packed_columns=P)
     module = Module()
     write_tiles(module, shape)
     write_pack(module, shape)
@@ -39,6 +42,7 @@ def generate_convolution(dtype_name: str, target: Target, symbol: str) -> str:
     if shape.number.converts:
         write_merge(module, shape, "merge", shape.number)
     write_windows(module, shape, CONVOLUTION_PARAMETERS)
+    _write_hand_out(module, shape)
     _write_block(module, shape)
     _write_entry(module, shape, symbol)
     return module.render()
@@ -130,7 +134,8 @@ def _write_block(module: Module, shape: Shape) -> None:
 
             def beside() -> None:
                 tile(scratch, shape.columns, biases, shape.columns, b.both(begin, has_bias))
-                _hand_out(b, c_row, scratch, start, width, rows, b("xor i1 " + f"{begin}, true"), shape)
+                again = b(f"xor i1 {begin}, true")
+                b.call("hand_out", *pairs(HAND_OUT, (scratch, c_row, "%ldc", "%period", "%c_batch", start, width, rows, again)))
 
             one = b("icmp sle i64 " + f"{b.add(inside, width)}, %period")
             b.when(one if shape.masks else b.both(one, b.equal(width, shape.columns)), directly, beside)
@@ -155,22 +160,41 @@ def _spread_bias(b: Builder, shape: Shape, word: Mapping[str, str], to: str, i: 
     b.loop(0, rows, 1, row)
 
 
-def _hand_out(b: Builder, c_row: str, scratch: str, start: Operand, width: Operand, rows: Operand, accumulate: str,
-              shape: Shape) -> None:
+def _write_hand_out(module: Module, shape: Shape) -> None:
     """Write (or add) a tile to the images that it belongs to."""
-    kind = shape.number.kind
-    stop = b.add(start, width)
+    values, kind, lanes = shape.values, shape.number.kind, shape.lanes
+    b = Builder(module, "hand_out", arguments(HAND_OUT))
+    stop = b.add("%start", "%width")
 
     def image(item: str) -> None:
         origin = b.mul(item, "%period")
-        low = b.select(b.less(start, origin), origin, start)
+        low = b.select(b.less("%start", origin), origin, "%start")
         high = b.min(stop, b.add(origin, "%period"))
-        source = b.at(scratch, b.sub(low, start), kind)
-        c = b.at(c_row, b.add(b.mul(item, "%c_batch"), b.sub(low, origin)), kind)
-        b.call("merge_values", *pairs(MERGE, (source, c, "%ldc", 1, "null", 0, 0, "false", accumulate, rows,
-                                              b.sub(high, low), shape.columns)))
+        skipped, count = b.sub(low, "%start"), b.sub(high, low)
+        source = b.at("%from", skipped, kind)
+        c = b.at("%c", b.add(b.mul(item, "%c_batch"), b.sub(low, origin)), kind)
+        if not shape.masks:
+            b.call("merge_values", *pairs(MERGE, (source, c, "%ldc", 1, "null", 0, 0, "false", "%accumulate", "%rows", count,
+                                                  shape.columns)))
+            return
+        masks = column_masks(b, shape, shape.vectors, count)
 
-    b.loop(b.div(start, "%period"), b.add(b.div(b.sub(stop, 1), "%period"), 1), 1, image)
+        def row(i: str) -> None:
+            for part, mask in enumerate(masks):
+                at = b.at(c, b.add(b.mul(i, "%ldc"), part * lanes), kind)
+                value = values.load_masked(b, b.at(source, b.add(b.mul(i, shape.columns), part * lanes), kind), lanes, mask)
+                total = b.when("%accumulate", partial(_added, b, shape, value, at, mask), lambda value=value: [value],
+                               [values.vector(lanes)])
+                values.store_masked(b, total[0], at, lanes, mask)
+
+        b.loop(0, "%rows", 1, row)
+
+    b.loop(b.div("%start", "%period"), b.add(b.div(b.sub(stop, 1), "%period"), 1), 1, image)
+    b.finish()
+
+
+def _added(b: Builder, shape: Shape, value: str, at: str, mask: str) -> list[str]:
+    return [shape.values.add(b, value, shape.values.load_masked(b, at, shape.lanes, mask), shape.lanes)]
 
 
 # ---------------------------------------------------------------------------------------------------- work units

@@ -27,7 +27,7 @@ BLOCK = ("ptr params", "ptr g", "ptr x", "ptr c", "i64 m", "i64 channels", "i64 
 
 def generate_convolution_weight(dtype_name: str, target: Target, symbol: str) -> str:
     """LLVM text of the template. Its result is of the type that is summed in."""
-    shape = replace(shape_for(dtype_name, target), paired=False)
+    import os; D,P=map(int,os.environ.get("DP","192,512").split(",")); shape = replace(shape_for(dtype_name, target), paired=False, depth=D, packed_columns=P)
     module = Module()
     write_tiles(module, shape)
     write_pack(module, shape)

@@ -89,7 +89,7 @@ def _write_tile(module: Module, shape: Shape, rows: int) -> None:
 
     narrow = b.less("%columns", lanes + 1)
     sums = b.when(narrow, lambda: product(1), lambda: product(vectors), [vector] * (rows * vectors))
-    masks = _column_masks(b, shape, vectors, "%columns") if shape.masks else []
+    masks = column_masks(b, shape, vectors, "%columns") if shape.masks else []
 
     def init() -> list[str]:
         result = []
@@ -123,7 +123,7 @@ def _multiply_add(b: Builder, shape: Shape, left: str, right: str, total: str) -
     return b(f"call {floats} {name}({floats} {total}, {halves} {left}, {halves} {right})")
 
 
-def _column_masks(b: Builder, shape: Shape, vectors: int, columns: Operand) -> list[str]:
+def column_masks(b: Builder, shape: Shape, vectors: int, columns: Operand) -> list[str]:
     """Masks of the vectors of a tile whose first ``columns`` columns exist."""
     bits = 8 * shape.number.kind_bytes
     masks = []
