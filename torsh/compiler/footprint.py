@@ -188,15 +188,24 @@ def _matmul(call: Call) -> list[Region]:
     return result
 
 
+def _phases(call: Call) -> Iterator[dict[str, Any]]:
+    """The parameters of each phase of a convolution."""
+    words = convolution.word_count(convolution.CONVOLUTION_PARAMETERS)
+    for number in range(call.params[0]):
+        yield named(convolution.CONVOLUTION_PARAMETERS, call.params[1 + number * words:])
+
+
 def _convolution(call: Call) -> list[Region]:
-    p = named(convolution.CONVOLUTION_PARAMETERS, call.params)
     size = dtype_by_name(_options(call)[0]).itemsize
-    batch, groups, rows = (p["batch"], p["c_batch"]), (p["groups"], p["c_group"]), (p["rows"], p["c_row"])
-    w = [(p["groups"], p["w_group"]), (p["rows"], p["w_row"]), (p["channels"] * p["taps"], p["w_column"])]
-    result = [_region(p, "w", size, w), _region(p, "x", size, convolution.touched(p)),
-              _region(p, "c", size, [batch, groups, rows, (prod(p["counts"]), 1)], True)]
-    if p["has_bias"]:
-        result.append(_region(p, "bias", size, [(p["groups"] * p["rows"], p["bias_stride"])]))
+    result = []
+    for p in _phases(call):
+        batch, groups, rows = p["batch"], p["groups"], p["rows"]
+        w = [(groups, p["w_group"]), (rows, p["w_row"]), (p["channels"], p["w_channel"]),
+             *zip(p["kernel"], p["w_kernel"], strict=True)]
+        c = [(batch, p["c_batch"]), (groups, p["c_group"]), (rows, p["c_row"]), *zip(p["counts"], p["c_strides"], strict=True)]
+        result += [_region(p, "w", size, w), _region(p, "x", size, convolution.touched(p)), _region(p, "c", size, c, True)]
+        if p["has_bias"]:
+            result.append(_region(p, "bias", size, [(groups * rows, p["bias_stride"])]))
     return result
 
 
@@ -282,11 +291,16 @@ def flops(step: Call | HostStep) -> int:
     if step.kernel.name == "matmul":
         p = named(templates.MATMUL_PARAMETERS, step.params)
         return 2 * prod(p["batch"]) * p["m"] * p["n"] * p["k"]
-    if step.kernel.name in ("convolution", "convolution_weight"):
-        forward = step.kernel.name == "convolution"
-        p = named(convolution.CONVOLUTION_PARAMETERS if forward else convolution.WEIGHT_PARAMETERS, step.params)
-        return 2 * prod([p[name] for name in ("batch", "groups", "rows", "channels", "taps")]) * prod(p["counts"])
+    if step.kernel.name == "convolution":
+        return sum([_products(p) for p in _phases(step)])
+    if step.kernel.name == "convolution_weight":
+        return _products(named(convolution.WEIGHT_PARAMETERS, step.params))
     return 0
+
+
+def _products(p: dict[str, Any]) -> int:
+    """Operations of a convolution with these parameters."""
+    return 2 * prod([p[name] for name in ("batch", "groups", "rows", "channels", "taps")]) * prod(p["counts"])
 
 
 _FREE: Final = frozenset(("load", "store", "index_load", "constant", "scalar", "iota", "cast"))

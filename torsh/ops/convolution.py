@@ -30,7 +30,7 @@ from torsh.ops.common import (
     transpose,
 )
 from torsh.ops.contraction import matmul, summed_products
-from torsh.ops.convolution_primitives import CONVOLVE, CONVOLVE_WEIGHT, WindowGeometry
+from torsh.ops.convolution_primitives import CONVOLVE, CONVOLVE_WEIGHT, Convolve, Phase, WindowGeometry, whole
 from torsh.ops.define import Array, convert, wide
 from torsh.ops.expr import TABLE, Expr, Op, Shape, emit, emit1, emit2
 from torsh.ops.windows import (
@@ -221,9 +221,9 @@ def _forward(x: Expr, weight: Expr, attr: Convolution, shape: Shape, bias: Expr 
             x, weight.shape[2:], attr):
         out = _decomposed(x, weight, attr, shape)
         return out if bias is None else add(out, reshape(bias, (shape[1], *(1,) * len(attr.stride))))
-    groups = attr.groups
-    matrix = reshape(weight, (groups, weight.shape[0] // groups, prod(weight.shape[1:])))
-    return emit(CONVOLVE, (matrix, x) if bias is None else (matrix, x, bias), _geometry(attr, weight.shape[2:], shape[2:]))
+    grouped = reshape(weight, (attr.groups, weight.shape[0] // attr.groups, *weight.shape[1:]))
+    return emit(CONVOLVE, (grouped, x) if bias is None else (grouped, x, bias),
+                whole(_geometry(attr, weight.shape[2:], shape[2:])))
 
 
 def _geometry(attr: Convolution, kernel: Sizes, counts: Sizes) -> WindowGeometry:
@@ -278,6 +278,10 @@ def _transposed(x: Expr, weight: Expr, attr: Convolution, shape: Shape) -> Expr:
 def _spread_out(x: Expr, weight: Expr, attr: Convolution, shape: Shape) -> Expr:
     """A transposed convolution of stride 1 as a plain one with the windows reversed."""
     kernel = weight.shape[2:]
+    if _is_templated_transposed(x, weight, attr._replace(stride=(1,) * len(kernel))):
+        geometry = WindowGeometry(tuple(kernel), tuple(shape[2:]), (1,) * len(kernel), tuple([-a for a, _ in attr.padding]),
+                                  tuple([-d for d in attr.dilation]), attr.groups)
+        return emit2(CONVOLVE, _exchanged(weight, attr.groups), x, whole(geometry))
     pairs = []
     for n, out, k, d, (before, _) in zip(x.shape[2:], shape[2:], kernel, attr.dilation, attr.padding, strict=True):
         first = extent(k, d) - 1 - before
@@ -286,7 +290,19 @@ def _spread_out(x: Expr, weight: Expr, attr: Convolution, shape: Shape) -> Expr:
     return _forward(x, _turned(weight, attr.groups), plain, shape)
 
 
-class Phase(NamedTuple):
+def _is_templated_transposed(x: Expr, weight: Expr, attr: Convolution) -> bool:
+    """Can the template compute this transposed convolution (of several inputs and outputs per group)?"""
+    depthwise = weight.shape[0] == attr.groups > 1
+    return not depthwise and _has_template(x, weight.shape[2:], attr)
+
+
+def _exchanged(weight: Expr, groups: int) -> Expr:
+    """The weight of a transposed convolution as (groups, outputs, inputs, *kernel)."""
+    inputs, outputs, *kernel = weight.shape
+    return transpose(reshape(weight, (groups, inputs // groups, outputs, *kernel)), 1, 2)
+
+
+class DimensionPhase(NamedTuple):
     """Every stride-th element of a result along one dimension: where they are, and what they are computed from."""
 
     start: int      # first of these elements
@@ -296,14 +312,21 @@ class Phase(NamedTuple):
     offset: int     # the first one in terms of the input: padding before it
 
 
-def _phases(stride: int, before: int, kernel: int, out: int) -> list[Phase]:
+def _phases(stride: int, before: int, kernel: int, out: int) -> list[DimensionPhase]:
     # Element q gets x[i] * w[k] with i * stride + k = q + before: k has the remainder of q + before.
     found = []
     for start in range(min(stride, out)):
         tap = (start + before) % stride
         length = (out - 1 - start) // stride + 1
-        found.append(Phase(start, length, tap, max(-(-(kernel - tap) // stride), 0), (start + before - tap) // stride))
+        found.append(DimensionPhase(start, length, tap, max(-(-(kernel - tap) // stride), 0), (start + before - tap) // stride))
     return found
+
+
+def _phase(parts: tuple[DimensionPhase, ...], attr: Convolution) -> Phase:
+    ones = (1,) * len(parts)
+    geometry = WindowGeometry(tuple([p.taps for p in parts]), tuple([p.length for p in parts]), ones,
+                              tuple([-p.offset for p in parts]), tuple([-1 for _ in parts]), attr.groups)
+    return Phase(geometry, tuple([p.start for p in parts]), attr.stride, tuple([p.tap for p in parts]), attr.stride)
 
 
 def _by_phases(x: Expr, weight: Expr, attr: Convolution, shape: Shape) -> Expr:
@@ -311,6 +334,9 @@ def _by_phases(x: Expr, weight: Expr, attr: Convolution, shape: Shape) -> Expr:
     kernel, rank = weight.shape[2:], len(attr.stride)
     every = [_phases(s, before, k, n) for s, (before, _), k, n in zip(
         attr.stride, attr.padding, kernel, shape[2:], strict=True)]
+    if all(p.taps for phases in every for p in phases) and _is_templated_transposed(x, weight, attr):
+        attribute = Convolve(tuple(shape[2:]), tuple([_phase(p, attr) for p in product(*every)]))
+        return emit2(CONVOLVE, _exchanged(weight, attr.groups), x, attribute)
     out = full(shape, 0, x.dtype)
     for phase in product(*every):
         if not all(p.taps for p in phase):

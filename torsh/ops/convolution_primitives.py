@@ -13,7 +13,10 @@ from torsh.ops.windows import Pairs, Sizes, extent, numpy_windows
 
 
 class WindowGeometry(NamedTuple):
-    """Which windows of an input there are; one entry per spatial dimension, ``padding`` in front (negative: cut off)."""
+    """Which windows of an input there are; one entry per spatial dimension, ``padding`` in front (negative: cut off).
+
+    A negative dilation walks windows backwards from the element that the padding leads to.
+    """
 
     kernel: Sizes
     counts: Sizes
@@ -28,30 +31,65 @@ class WindowGeometry(NamedTuple):
             sizes, self.kernel, self.counts, self.stride, self.padding, self.dilation, strict=True)])
 
 
+class Phase(NamedTuple):
+    """The elements start, start + step ... of a result, per dimension, and the part of the kernel that meets them."""
+
+    geometry: WindowGeometry
+    start: Sizes
+    step: Sizes
+    tap_start: Sizes
+    tap_step: Sizes
+
+
+class Convolve(NamedTuple):
+    """Attribute of ``convolve``: the result's sizes, and its phases, which cover it."""
+
+    sizes: Sizes
+    phases: tuple[Phase, ...]
+
+
+def whole(geometry: WindowGeometry) -> Convolve:
+    """A convolution in one phase."""
+    zeros, ones = (0,) * len(geometry.kernel), (1,) * len(geometry.kernel)
+    return Convolve(geometry.counts, (Phase(geometry, zeros, ones, zeros, ones),))
+
+
 def _columns(attr: WindowGeometry, x: Array) -> Array:
     """(N, groups, channels of a group * kernel, positions)."""
     rank = len(attr.kernel)
-    windows = numpy_windows(x, attr.kernel, attr.stride, attr.dilation, attr.pairs(x.shape[2:]))
+    turned = tuple([d for d in range(rank) if attr.dilation[d] < 0])
+    # Windows that are walked backwards are the same ones, from their last element on.
+    forward = attr._replace(
+        padding=tuple([p - (k - 1) * min(d, 0) for p, k, d in zip(attr.padding, attr.kernel, attr.dilation, strict=True)]),
+        dilation=tuple([abs(d) for d in attr.dilation]))
+    windows = numpy_windows(x, forward.kernel, forward.stride, forward.dilation, forward.pairs(x.shape[2:]))
+    windows = np.flip(windows, [2 + rank + d for d in turned])
     order = (0, 1, *range(2 + rank, 2 + 2 * rank), *range(2, 2 + rank))
     return np.ascontiguousarray(windows.transpose(order)).reshape(x.shape[0], attr.groups, -1, prod(attr.counts))
 
 
-def _infer(attr: WindowGeometry, matrix: Expr, x: Expr, *bias: Expr) -> tuple[Shape, DType]:
-    return (x.shape[0], matrix.shape[0] * matrix.shape[1], *attr.counts), x.dtype
+def _infer(attr: Convolve, weight: Expr, x: Expr, *bias: Expr) -> tuple[Shape, DType]:
+    return (x.shape[0], weight.shape[0] * weight.shape[1], *attr.sizes), x.dtype
 
 
-def _reference(attr: WindowGeometry, matrix: Any, x: Any, *bias: Any) -> Array:
+def _reference(attr: Convolve, weight: Any, x: Any, *bias: Any) -> Array:
     dtype = from_numpy_dtype(np.asarray(x).dtype)
-    matrix, x, *bias = [convert(v, wide(dtype)) for v in (matrix, x, *bias)]  # type: ignore[assignment]
+    weight, x, *bias = [convert(v, wide(dtype)) for v in (weight, x, *bias)]  # type: ignore[assignment]
+    out = np.empty((x.shape[0], weight.shape[0] * weight.shape[1], *attr.sizes), x.dtype)
     with np.errstate(all="ignore"):
-        out = np.matmul(matrix, _columns(attr, x)).reshape(x.shape[0], -1, *attr.counts)
+        for p in attr.phases:
+            taps = [slice(a, a + (n - 1) * s + 1, s)
+                    for a, n, s in zip(p.tap_start, p.geometry.kernel, p.tap_step, strict=True)]
+            matrix = weight[(..., *taps)].reshape(*weight.shape[:2], -1)
+            value = np.matmul(matrix, _columns(p.geometry, x)).reshape(*out.shape[:2], *p.geometry.counts)
+            out[(..., *[slice(a, None, s) for a, s in zip(p.start, p.step, strict=True)])] = value
         if bias:
-            out = out + bias[0].reshape(-1, *(1,) * len(attr.counts))
+            out = out + bias[0].reshape(-1, *(1,) * len(attr.sizes))
     return convert(out, dtype)
 
 
-# attr: WindowGeometry; args: matrix (groups, rows, channels of a group * kernel), x (N, channels, *sizes), and optionally a
-# bias (groups * rows) -> (N, groups * rows, *counts). Integer and floating-point types.
+# attr: Convolve; args: weight (groups, rows, channels of a group, *kernel), x (N, channels, *sizes), and optionally a bias
+# (groups * rows) -> (N, groups * rows, *sizes). Integer and floating-point types.
 CONVOLVE: Final[Op] = Op("convolve", _infer, _reference, kind=OPAQUE)
 
 

@@ -15,7 +15,7 @@ from torsh.codegen.llvm.gemm import MERGE, TILE, column_masks, write_merge, writ
 from torsh.codegen.llvm.gemm_pack import PACK, write_pack
 from torsh.codegen.llvm.gemm_shape import Shape, arguments, pairs, shape_for
 from torsh.codegen.llvm.template_builder import ENTRY, Builder, Module, Operand, ignore
-from torsh.compiler.convolution import CONVOLUTION_PARAMETERS
+from torsh.compiler.convolution import ALL_TOGETHER, CONVOLUTION_PARAMETERS, TAPS_TOGETHER, word_count
 
 if TYPE_CHECKING:
     from torsh.codegen.llvm.target import Target
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 LOCAL_COLUMNS = 256      # of a block on the stack, where sums are kept that c cannot hold
 LOCAL_ROWS = 112
 _FAR = 1 << 62
+PREFETCHED_CHANNELS = 8
+WEIGHTS = ("ptr params", "ptr w", "i64 channel", "i64 tap", "i64 channels", "i64 taps", "i64 rows", "ptr to")
+PUT = ("ptr from", "ptr c", "i64 c_row", "i64 m", "i64 n")
+PHASE = ("ptr table", "ptr params", "i64 begin", "i64 end", "ptr work", "ptr local")
 
 # c[m, positions] = w @ windows (+ bias): the positions ``first`` to ``first + n``. c: of the computing type, at row 0 and
 # position 0; images of ``period`` positions lie ``c_batch`` apart.
@@ -34,7 +38,7 @@ HAND_OUT = ("ptr from", "ptr c", "i64 ldc", "i64 period", "i64 c_batch", "i64 st
 
 def generate_convolution(dtype_name: str, target: Target, symbol: str) -> str:
     """LLVM text of the convolution template."""
-    import os; D,P=map(int,os.environ.get("DP","192,512").split(",")); shape = replace(shape_for(dtype_name, target), paired=False, depth=D, packed_columns=P)
+    shape = blocking(dtype_name, target, 4 / 3, 1)
     module = Module()
     write_tiles(module, shape)
     write_pack(module, shape)
@@ -42,10 +46,18 @@ def generate_convolution(dtype_name: str, target: Target, symbol: str) -> str:
     if shape.number.converts:
         write_merge(module, shape, "merge", shape.number)
     write_windows(module, shape, CONVOLUTION_PARAMETERS)
+    _write_pack_weights(module, shape)
     _write_hand_out(module, shape)
     _write_block(module, shape)
     _write_entry(module, shape, symbol)
     return module.render()
+
+
+def blocking(dtype_name: str, target: Target, depth: float, columns: float) -> Shape:
+    """The blocking of matrix products with other panels of b, which cost more to fill here: factors of their sizes."""
+    shape = shape_for(dtype_name, target)
+    return replace(shape, paired=False, depth=int(shape.depth * depth) // shape.lanes * shape.lanes,
+                   packed_columns=int(shape.packed_columns * columns) // shape.columns * shape.columns)
 
 
 def even_blocks(b: Builder, total: Operand, most: Operand) -> Operand:
@@ -84,7 +96,7 @@ def _write_block(module: Module, shape: Shape) -> None:
     size = number.kind_bytes
     b = Builder(module, "block", arguments(BLOCK))
     panel_a = b.at("%work", 0, "i8")
-    panels_b = b.at("%work", shape.row_width * shape.depth * size, "i8")
+    panels_b = b.at("%work", _panel_bytes(shape), "i8")
     scratch = b.stack(shape.rows * shape.columns * size)
     biases = b.stack(shape.rows * shape.columns * size)
     word = b.words(CONVOLUTION_PARAMETERS)
@@ -104,13 +116,12 @@ def _write_block(module: Module, shape: Shape) -> None:
         channels, taps = b.min(channel_block, b.sub(word["channels"], channel)), b.min(tap_block, b.sub(word["taps"], tap))
         k, begin = b.mul(channels, taps), b.equal(block, 0)
         x = b.at("%x", b.mul(channel, word["x_channel"]), stored)
-        w = b.at("%w", b.mul(b.add(b.mul(channel, word["taps"]), tap), word["w_column"]), stored)
         write_panels(b, shape, x, position, n, panels_b, tap, taps, channels)
 
         def row_tile(tile: str, i: str) -> list[Operand]:
             rows = b.select(b.less(tile, full_tiles), high, b.sub(high, 1))
-            source = b.at(w, b.mul(i, word["w_row"]), stored)
-            b.call("pack", *pairs(PACK, (source, word["w_row"], word["w_column"], panel_a, k, rows, shape.row_width)))
+            source = b.at("%w", b.mul(i, word["w_row"]), stored)
+            b.call("pack_weights", *pairs(WEIGHTS, ("%params", source, channel, tap, channels, taps, rows, panel_a)))
             b.when(b.both(has_bias, begin), lambda: _spread_bias(b, shape, word, biases, i, rows))
             c_row = b.at("%c", b.mul(i, "%ldc"), kind)
             function = b.load("ptr", b.at("@tiles", rows, "ptr"), 8)
@@ -143,6 +154,46 @@ def _write_block(module: Module, shape: Shape) -> None:
         b.loop(0, tiles, 1, row_tile, [("i64", 0)])
 
     b.loop(0, "%n", at_once, columns_loop)
+    b.finish()
+
+
+def _write_pack_weights(module: Module, shape: Shape) -> None:
+    """The panel of some rows of weights, whose (channel, tap) pairs may lie anyhow: ``layout`` says how they are walked best."""
+    stored, kind, width = shape.number.stored, shape.number.kind, shape.row_width
+    b = Builder(module, "pack_weights", arguments(WEIGHTS))
+    word = b.words(CONVOLUTION_PARAMETERS)
+    w = b.at("%w", b.mul("%channel", word["w_channel"]), stored)
+    taps_first = b.equal(word["layout"], TAPS_TOGETHER)
+
+    def together() -> None:
+        source = b.at(w, b.mul("%tap", word["w_tap"]), stored)
+        b.call("pack", *pairs(PACK, (source, word["w_row"], word["w_tap"], "%to", b.mul("%channels", "%taps"), "%rows", width)))
+
+    def by_channel() -> None:
+        ahead = b.mul(word["w_channel"], PREFETCHED_CHANNELS)
+
+        def channel(number: str) -> None:
+            source = b.at(w, b.add(b.mul(number, word["w_channel"]), b.mul("%tap", word["w_tap"])), stored)
+            following = b.at(source, ahead, stored)      # channels are far apart, often in other pages
+            b.loop(0, "%rows", 1, lambda row: b.prefetch(b.at(following, b.mul(row, word["w_row"]), stored)))
+            to = b.at("%to", b.mul(b.mul(number, "%taps"), width), kind)
+            b.call("pack", *pairs(PACK, (source, word["w_row"], word["w_tap"], to, "%taps", "%rows", width)))
+
+        b.loop(0, "%channels", 1, channel)
+
+    def by_tap() -> None:
+        def tap(number: str) -> None:
+            position = b.add("%tap", number)
+            rest, x = b.div(position, word["kernel2"]), b.rem(position, word["kernel2"])
+            z, y = b.div(rest, word["kernel1"]), b.rem(rest, word["kernel1"])
+            offset = b.add(b.mul(z, word["w_kernel0"]), b.add(b.mul(y, word["w_kernel1"]), b.mul(x, word["w_kernel2"])))
+            b.call("pack_strided", *pairs(PACK, (b.at(w, offset, stored), word["w_row"], word["w_channel"],
+                                                 b.at("%to", b.mul(number, width), kind), "%channels", "%rows",
+                                                 b.mul("%taps", width))))
+
+        b.loop(0, "%taps", 1, tap)
+
+    b.when(b.equal(word["layout"], ALL_TOGETHER), together, lambda: ignore(b.when(taps_first, by_channel, by_tap)))
     b.finish()
 
 
@@ -229,12 +280,71 @@ def run_of_blocks(b: Builder, unit: str, row_blocks: Operand, column_blocks: Ope
     return item, row, column, rows, columns
 
 
+def _spreads(shape: Shape) -> bool:
+    """Can vectors be stored to every second element?"""
+    return shape.masks and not shape.number.converts and shape.number.is_float
+
+
+def _write_put_apart(module: Module, shape: Shape) -> None:
+    """Rows of a block on the stack to every second element of c."""
+    number, kind, lanes = shape.number, shape.number.kind, shape.lanes
+    half = lanes // 2
+    b = Builder(module, "put_apart", arguments(PUT))
+    even = "<" + ", ".join(f"i1 {(lane + 1) % 2}" for lane in range(lanes)) + ">"
+
+    def vector(j: str) -> None:
+        parts = []
+        for part in range(2):
+            count = b.sub(b.sub("%n", j), part * half)
+            count = b.min(b.select(b.less(count, 0), 0, count), half)
+            bits = b.mask(lanes, 8 * number.kind_bytes, b.mul(count, 2))
+            parts.append(b(f"and <{lanes} x i1> {bits}, {even}"))
+        there = b.mask(lanes, 8 * number.kind_bytes, b.min(b.sub("%n", j), lanes))
+
+        def row(i: str) -> None:
+            value = number.load_masked(b, b.at("%from", b.add(b.mul(i, LOCAL_COLUMNS), j), kind), lanes, there)
+            c = b.at("%c", b.add(b.mul(i, "%c_row"), b.mul(j, 2)), kind)
+            for part, mask in enumerate(parts):
+                wide = b.shuffle(kind, lanes, value, value, [part * half + lane // 2 for lane in range(lanes)])
+                number.store_masked(b, wide, b.at(c, part * lanes, kind), lanes, mask)
+
+        b.loop(0, "%m", 1, row)
+
+    b.loop(0, "%n", lanes, vector)
+    b.finish()
+
+
+def _panel_bytes(shape: Shape) -> int:
+    """Of a panel of weights: packing channel by channel writes up to a vector more than there is."""
+    return shape.row_width * (shape.depth + shape.lanes) * shape.number.kind_bytes
+
+
 def _write_entry(module: Module, shape: Shape, symbol: str) -> None:
-    """The kernel: work units are (images and group, column block, row block), row blocks fastest."""
-    number, stored, size = shape.number, shape.number.stored, shape.number.kind_bytes
+    """The kernel. Parameters: the number of phases, then a block of parameters for each, with units of its own."""
+    size = shape.number.kind_bytes
+    if _spreads(shape):
+        _write_put_apart(module, shape)
+    _write_phase(module, shape)
     b = Builder(module, symbol, ENTRY, internal=False)
-    work = b.stack((shape.row_width + shape.packed_columns + shape.columns) * shape.depth * size + 64)
-    local = b.stack(LOCAL_ROWS * LOCAL_COLUMNS * size) if number.converts else ""
+    work = b.stack(_panel_bytes(shape) + (shape.packed_columns + shape.columns) * shape.depth * size + 64)
+    local = b.stack(LOCAL_ROWS * LOCAL_COLUMNS * size)
+    count = b.load("i64", "%params", 8)
+
+    def phase(number: str) -> None:
+        words = b.at("%params", b.add(b.mul(number, word_count(CONVOLUTION_PARAMETERS)), 1), "i64")
+        first, units = b.load("i64", words, 8), b.load("i64", b.at(words, 1, "i64"), 8)
+        begin = b.sub("%begin", first)
+        begin = b.select(b.less(begin, 0), 0, begin)
+        b.call("phase", *pairs(PHASE, ("%table", words, begin, b.min(b.sub("%end", first), units), work, local)))
+
+    b.loop(0, count, 1, phase)
+    b.finish()
+
+
+def _write_phase(module: Module, shape: Shape) -> None:
+    """Units of one phase: (images and group, column block, row block), row blocks fastest."""
+    number, stored = shape.number, shape.number.stored
+    b = Builder(module, "phase", arguments(PHASE))
     word = b.words(CONVOLUTION_PARAMETERS)
     starts = {name: b.buffer(word[f"{name}_slot"], word[f"{name}_offset"]) for name in ("c", "w", "x", "bias")}
     period = b.mul(word["counts0"], b.mul(word["counts1"], word["counts2"]))
@@ -252,35 +362,55 @@ def _write_entry(module: Module, shape: Shape, symbol: str) -> None:
                    "w": b.add(b.mul(group, word["w_group"]), b.mul(i0, word["w_row"])),
                    "bias": b.mul(b.add(b.mul(group, word["rows"]), i0), word["bias_stride"])}
         at = {name: b.at(starts[name], offset, stored) for name, offset in offsets.items()}
-        if not number.converts:
+
+        def directly() -> None:
             b.call("block", *pairs(BLOCK, ("%params", at["w"], at["x"], at["c"], word["c_row"], period, word["c_batch"],
-                                           at["bias"], m, j0, n, work)))
+                                           at["bias"], m, j0, n, "%work")))
+
+        def in_pieces() -> None:
+            high = even_blocks(b, m, LOCAL_ROWS)
+            b.loop(0, n, LOCAL_COLUMNS, lambda j: ignore(b.loop(0, m, high, lambda i: _piece(
+                b, shape, word, at, i, b.add(j0, j), b.min(b.sub(m, i), high), b.min(b.sub(n, j), LOCAL_COLUMNS)))))
+
+        if number.converts:
+            in_pieces()
         else:
-            b.loop(0, n, LOCAL_COLUMNS, lambda j: ignore(b.loop(0, m, LOCAL_ROWS, lambda i: _piece(
-                b, shape, word, at, period, i, b.add(j0, j), b.min(b.sub(m, i), LOCAL_ROWS),
-                b.min(b.sub(n, j), LOCAL_COLUMNS), (work, local)))))
+            b.when(b.equal(word["c_run"], period), directly, in_pieces)
         return b.add(unit, b.mul(rows, columns))
 
     units_loop(b, units)
     b.finish()
 
 
-def _piece(b: Builder, shape: Shape, word: Mapping[str, str], at: Mapping[str, str], period: Operand, i: Operand,
-           start: Operand, m: Operand, n: Operand, memory: tuple[str, str]) -> None:
-    """A block computed on the stack and then rounded."""
-    stored, kind = shape.number.stored, shape.number.kind
-    work, local = memory
+def _piece(b: Builder, shape: Shape, word: Mapping[str, str], at: Mapping[str, str], i: Operand, start: Operand, m: Operand,
+           n: Operand) -> None:
+    """A block computed on the stack, whose runs of positions are then rounded and put where they belong."""
+    number, stored, kind = shape.number, shape.number.stored, shape.number.kind
     w, bias = b.at(at["w"], b.mul(i, word["w_row"]), stored), b.at(at["bias"], b.mul(i, word["bias_stride"]), stored)
-    shifted = b.at(local, b.sub(0, start), kind)
-    b.call("block", *pairs(BLOCK, ("%params", w, at["x"], shifted, LOCAL_COLUMNS, _FAR, 0, bias, m, start, n, work)))
+    shifted = b.at("%local", b.sub(0, start), kind)
+    b.call("block", *pairs(BLOCK, ("%params", w, at["x"], shifted, LOCAL_COLUMNS, _FAR, 0, bias, m, start, n, "%work")))
     stop = b.add(start, n)
+    period = b.mul(word["counts0"], b.mul(word["counts1"], word["counts2"]))
+    runs = b.div(period, word["c_run"])      # of an image
 
-    def image(item: str) -> None:
-        origin = b.mul(item, period)
+    def run(position: str) -> None:
+        origin = b.mul(position, word["c_run"])
         low = b.select(b.less(start, origin), origin, start)
-        high = b.min(stop, b.add(origin, period))
-        c = b.at(at["c"], b.add(b.mul(i, word["c_row"]), b.add(b.mul(item, word["c_batch"]), b.sub(low, origin))), stored)
-        b.call("merge", *pairs(MERGE, (b.at(local, b.sub(low, start), kind), c, word["c_row"], 1, "null", 0, 0, "false",
-                                       "false", m, b.sub(high, low), LOCAL_COLUMNS)))
+        high = b.min(stop, b.add(origin, word["c_run"]))
+        item, line = b.div(position, runs), b.rem(position, runs)
+        plane, line = b.div(line, word["counts1"]), b.rem(line, word["counts1"])
+        offset = b.add(b.mul(i, word["c_row"]), b.mul(item, word["c_batch"]))
+        offset = b.add(offset, b.add(b.mul(plane, word["c_strides0"]), b.mul(line, word["c_strides1"])))
+        c = b.at(at["c"], b.add(offset, b.mul(b.sub(low, origin), word["c_strides2"])), stored)
+        source, step, count = b.at("%local", b.sub(low, start), kind), word["c_strides2"], b.sub(high, low)
 
-    b.loop(b.div(start, period), b.add(b.div(b.sub(stop, 1), period), 1), 1, image)
+        def put() -> None:
+            b.call("merge" if number.converts else "merge_values", *pairs(MERGE, (
+                source, c, word["c_row"], step, "null", 0, 0, "false", "false", m, count, LOCAL_COLUMNS)))
+
+        if not _spreads(shape):
+            put()
+            return
+        b.when(b.equal(step, 2), lambda: b.call("put_apart", *pairs(PUT, (source, c, word["c_row"], m, count))), put)
+
+    b.loop(b.div(start, word["c_run"]), b.add(b.div(b.sub(stop, 1), word["c_run"]), 1), 1, run)

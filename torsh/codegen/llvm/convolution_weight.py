@@ -5,14 +5,13 @@ product, into a strip of one vector of positions, whose transpose goes to the pa
 """
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from torsh.codegen.llvm.convolution import even_blocks, run_of_blocks, units_loop
+from torsh.codegen.llvm.convolution import blocking, even_blocks, run_of_blocks, units_loop
 from torsh.codegen.llvm.convolution_windows import WINDOWS, write_windows
 from torsh.codegen.llvm.gemm import MERGE, TILE, write_merge, write_tiles
 from torsh.codegen.llvm.gemm_pack import PACK, write_pack
-from torsh.codegen.llvm.gemm_shape import Shape, arguments, pairs, shape_for
+from torsh.codegen.llvm.gemm_shape import Shape, arguments, pairs
 from torsh.codegen.llvm.template_builder import ENTRY, Builder, Module, Operand
 from torsh.compiler.convolution import WEIGHT_PARAMETERS
 
@@ -27,7 +26,7 @@ BLOCK = ("ptr params", "ptr g", "ptr x", "ptr c", "i64 m", "i64 channels", "i64 
 
 def generate_convolution_weight(dtype_name: str, target: Target, symbol: str) -> str:
     """LLVM text of the template. Its result is of the type that is summed in."""
-    import os; D,P=map(int,os.environ.get("DP","192,512").split(",")); shape = replace(shape_for(dtype_name, target), paired=False, depth=D, packed_columns=P)
+    shape = blocking(dtype_name, target, 1, 5 / 4)
     module = Module()
     write_tiles(module, shape)
     write_pack(module, shape)
