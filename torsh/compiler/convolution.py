@@ -137,9 +137,10 @@ def _blocks(windows: Windows, rows: int, phases: int) -> tuple[int, int, int]:
     fold = windows.batch if positions < _SMALL_IMAGE and positions % 32 else 1
     items, columns = windows.batch // fold * windows.groups, fold * positions
     wanted = min(_ceil_div(_MOST_UNITS, phases), max(1, items * rows * columns * k // _UNIT_PRODUCTS))
-    column_blocks = max(1, min(columns // 128, _ceil_div(wanted, items)))
-    row_blocks = max(1, min(rows // 56, wanted // (items * column_blocks)))
-    return fold, _ceil_div(rows, row_blocks), _ceil_div(_ceil_div(columns, column_blocks), 64) * 64
+    # Each block of columns packs all weights that it needs, each block of rows all windows, which costs more.
+    column_blocks = max(1, min(columns // 96, _ceil_div(wanted, items)))
+    row_blocks = max(1, min(rows // (56 if column_blocks == 1 else 224), wanted // (items * column_blocks)))
+    return fold, _ceil_div(rows, row_blocks), _ceil_div(_ceil_div(columns, column_blocks), 16) * 16
 
 
 def convolution_weight(dtype: DType, c: BufferRef, g: BufferRef, x: BufferRef, windows: Windows, rows: int,
@@ -154,7 +155,7 @@ def convolution_weight(dtype: DType, c: BufferRef, g: BufferRef, x: BufferRef, w
     items = parts * windows.groups
     wanted = min(_MOST_UNITS, max(1, products // _UNIT_PRODUCTS))
     column_blocks = max(1, min(columns // 128, windows.channels, _ceil_div(wanted, items)))
-    row_blocks = max(1, min(rows // 56, wanted // (items * column_blocks)))
+    row_blocks = max(1, min(rows // 112, wanted // (items * column_blocks)))
     m_block, n_block = _ceil_div(rows, row_blocks), _ceil_div(windows.channels, column_blocks)
     units = items * _ceil_div(rows, m_block) * _ceil_div(windows.channels, n_block)
     params = (c.slot, c.offset, g.slot, g.offset, x.slot, x.offset, *windows.words(rows), rows * columns, columns, *g_strides,

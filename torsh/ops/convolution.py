@@ -46,7 +46,6 @@ from torsh.ops.windows import (
     window_view,
 )
 
-
 MOST_SIZE: Final = 1 << 28         # of a dimension for the templates, which count positions with 32 bits
 
 MOST_TAPS: Final = 128             # elements of a kernel for the template of weight gradients
@@ -453,8 +452,8 @@ def _weight_decompose(e: Expr) -> Expr:
         return cast(reshape(total, e.shape), e.dtype)
     rows = reshape(g, (g.shape[0], groups, g.shape[1] // groups, prod(g.shape[2:])))
     if _has_template(x, kernel, config) and prod(kernel) <= MOST_TAPS:
-        attr = _geometry(config, kernel, g.shape[2:]), _parts(rows.shape, prod(e.shape[1:]))
-        products = emit2(CONVOLVE_WEIGHT, rows, x, attr)
+        geometry = _geometry(config, kernel, g.shape[2:])
+        products = emit2(CONVOLVE_WEIGHT, rows, x, (geometry, _parts(rows.shape, prod(e.shape[1:]))))
         return cast(reshape(reduce_sum(products, (0,)), e.shape), e.dtype)
     products = summed_products(rows, transpose(_kernel_major_columns(x, config, kernel), 2, 3))
     by_kernel = reshape(products, (e.shape[0], *kernel, e.shape[1]))

@@ -63,7 +63,7 @@ def _columns(attr: WindowGeometry, x: Array) -> Array:
         padding=tuple([p - (k - 1) * min(d, 0) for p, k, d in zip(attr.padding, attr.kernel, attr.dilation, strict=True)]),
         dilation=tuple([abs(d) for d in attr.dilation]))
     windows = numpy_windows(x, forward.kernel, forward.stride, forward.dilation, forward.pairs(x.shape[2:]))
-    windows = np.flip(windows, [2 + rank + d for d in turned])
+    windows = np.flip(windows, tuple([2 + rank + d for d in turned]))
     order = (0, 1, *range(2 + rank, 2 + 2 * rank), *range(2, 2 + rank))
     return np.ascontiguousarray(windows.transpose(order)).reshape(x.shape[0], attr.groups, -1, prod(attr.counts))
 

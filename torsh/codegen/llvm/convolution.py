@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 LOCAL_COLUMNS = 256      # of a block on the stack, where sums are kept that c cannot hold
 LOCAL_ROWS = 112
 _FAR = 1 << 62
+PACKED_TILES = 40        # of rows: panels of weights, for the second-level cache
 PREFETCHED_CHANNELS = 8
 WEIGHTS = ("ptr params", "ptr w", "i64 channel", "i64 tap", "i64 channels", "i64 taps", "i64 rows", "ptr to")
 PUT = ("ptr from", "ptr c", "i64 c_row", "i64 m", "i64 n")
@@ -77,83 +78,86 @@ def channel_blocks(b: Builder, channels: Operand, taps: Operand, most: int) -> t
     return channel_block, tap_block, tap_blocks, b.mul(tap_blocks, b.ceil_div(channels, channel_block))
 
 
-def write_panels(b: Builder, shape: Shape, x: str, position: Operand, n: Operand, panels: str, tap: Operand, taps: Operand,
-                 channels: Operand) -> None:
-    """Panels of windows for ``n`` positions, one vector of positions at a time."""
-    size = shape.depth * shape.columns
-
-    def vector(j: str) -> None:
-        inside = b.rem(j, shape.columns)
-        to = b.at(panels, b.add(b.mul(b.div(j, shape.columns), size), inside), shape.number.kind)
-        count = b.min(b.sub(n, j), shape.lanes)
-        b.call("windows", *pairs(WINDOWS, ("%params", x, b.add(position, j), count, to, shape.columns, tap, taps, channels)))
-
-    b.loop(0, n, shape.lanes, vector)
-
-
 def _write_block(module: Module, shape: Shape) -> None:
+    """Few panels of windows at a time: each is used for all rows while it is in the first-level cache, where it was written."""
     number, kind, stored = shape.number, shape.number.kind, shape.number.stored
     size = number.kind_bytes
     b = Builder(module, "block", arguments(BLOCK))
-    panel_a = b.at("%work", 0, "i8")
-    panels_b = b.at("%work", _panel_bytes(shape), "i8")
+    panels_a = b.at("%work", 0, "i8")
+    panel_b = b.at("%work", _weights_bytes(shape), "i8")
     scratch = b.stack(shape.rows * shape.columns * size)
     biases = b.stack(shape.rows * shape.columns * size)
     word = b.words(CONVOLUTION_PARAMETERS)
     has_bias = b(f"icmp ne i64 {word['has_bias']}, 0")
-    tiles = b.ceil_div("%m", shape.rows)
-    high = b.ceil_div("%m", tiles)                       # tiles have ``high`` rows, the last ones one row less
-    full_tiles = b.sub("%m", b.mul(tiles, b.sub(high, 1)))
     channel_block, tap_block, tap_blocks, blocks = channel_blocks(b, word["channels"], word["taps"], shape.depth)
-    at_once = b.mul(b.ceil_div(even_blocks(b, "%n", shape.packed_columns), shape.columns), shape.columns)
+    columns_at_once = b.mul(b.ceil_div(even_blocks(b, "%n", shape.packed_columns), shape.columns), shape.columns)
+    rows_at_once = even_blocks(b, "%m", PACKED_TILES * shape.rows)
 
     def columns_loop(j0: str) -> None:
-        n = b.min(at_once, b.sub("%n", j0))
-        b.loop(0, blocks, 1, lambda block: depth_loop(b.add("%first", j0), n, block))
+        b.loop(0, "%m", rows_at_once, lambda i0: ignore(b.loop(0, blocks, 1, lambda block: depth_loop(j0, i0, block))))
 
-    def depth_loop(position: Operand, n: Operand, block: str) -> None:
+    def depth_loop(j0: str, i0: str, block: str) -> None:
+        m = b.min(rows_at_once, b.sub("%m", i0))
+        tiles = b.ceil_div(m, shape.rows)
+        high = b.ceil_div(m, tiles)                       # tiles have ``high`` rows, the last ones one row less
+        full_tiles = b.sub(m, b.mul(tiles, b.sub(high, 1)))
         channel, tap = b.mul(b.div(block, tap_blocks), channel_block), b.mul(b.rem(block, tap_blocks), tap_block)
         channels, taps = b.min(channel_block, b.sub(word["channels"], channel)), b.min(tap_block, b.sub(word["taps"], tap))
         k, begin = b.mul(channels, taps), b.equal(block, 0)
+        again = b(f"xor i1 {begin}, true")
+        biased = b.both(has_bias, begin)
         x = b.at("%x", b.mul(channel, word["x_channel"]), stored)
-        write_panels(b, shape, x, position, n, panels_b, tap, taps, channels)
 
-        def row_tile(tile: str, i: str) -> list[Operand]:
-            rows = b.select(b.less(tile, full_tiles), high, b.sub(high, 1))
-            source = b.at("%w", b.mul(i, word["w_row"]), stored)
-            b.call("pack_weights", *pairs(WEIGHTS, ("%params", source, channel, tap, channels, taps, rows, panel_a)))
-            b.when(b.both(has_bias, begin), lambda: _spread_bias(b, shape, word, biases, i, rows))
-            c_row = b.at("%c", b.mul(i, "%ldc"), kind)
-            function = b.load("ptr", b.at("@tiles", rows, "ptr"), 8)
-            b.loop(0, n, shape.columns, lambda j: column_tile(j, rows, c_row, function))
-            return [b.add(i, rows)]
+        def each_tile(body: Callable[[str, Operand, Operand, str], None]) -> None:
+            def step(tile: str, i: str) -> list[Operand]:
+                rows = b.select(b.less(tile, full_tiles), high, b.sub(high, 1))
+                body(tile, i, rows, b.at(panels_a, b.mul(tile, shape.row_width * shape.depth), kind))
+                return [b.add(i, rows)]
 
-        def column_tile(j: str, rows: Operand, c_row: str, function: str) -> None:
-            width = b.min(b.sub(n, j), shape.columns)
-            start = b.add(position, j)
+            b.loop(0, tiles, 1, step, [("i64", i0)])
+
+        each_tile(lambda tile, i, rows, panel: b.call("pack_weights", *pairs(WEIGHTS, (
+            "%params", b.at("%w", b.mul(i, word["w_row"]), stored), channel, tap, channels, taps, rows, panel))))
+
+        def column_panel(j: str) -> None:
+            start = b.add("%first", j)
+            width = b.min(b.sub("%n", j), shape.columns)
+
+            def vector(inside: str) -> None:
+                count = b.min(b.sub(width, inside), shape.lanes)
+                b.call("windows", *pairs(WINDOWS, ("%params", x, b.add(start, inside), count, b.at(panel_b, inside, kind),
+                                                   shape.columns, tap, taps, channels)))
+
+            b.loop(0, width, shape.lanes, vector)
             item, inside = b.div(start, "%period"), b.rem(start, "%period")
-            c = b.at(c_row, b.add(b.mul(item, "%c_batch"), inside), kind)
-            panel = b.at(panels_b, b.mul(j, shape.depth), kind)
+            c_column = b.at("%c", b.add(b.mul(item, "%c_batch"), inside), kind)
+            one = b("icmp sle i64 " + f"{b.add(inside, width)}, %period")
+            one = one if shape.masks else b.both(one, b.equal(width, shape.columns))
+            each_tile(lambda tile, i, rows, panel: compute(i, rows, panel, c_column, one, start, width))
 
-            def tile(to: str, ldc: Operand, init: str, ldi: Operand, has_init: str) -> None:
-                values = (panel_a, panel, shape.columns, to, ldc, init, ldi, has_init, k, width)
+        def compute(i: Operand, rows: Operand, panel: str, c_column: str, one: str, start: Operand, width: Operand) -> None:
+            function = b.load("ptr", b.at("@tiles", rows, "ptr"), 8)
+            b.when(biased, lambda: _spread_bias(b, shape, word, biases, i, rows))
+
+            def call(to: str, ldc: Operand, init: str, ldi: Operand, has_init: str) -> None:
+                values = (panel, panel_b, shape.columns, to, ldc, init, ldi, has_init, k, width)
                 b.do(f"call void {function}({', '.join(f'{x} {y}' for x, y in pairs(TILE, values))})")
 
             def directly() -> None:
-                tile(c, "%ldc", b.select(begin, biases, c, "ptr"), b.select(begin, shape.columns, "%ldc"),
+                c = b.at(c_column, b.mul(i, "%ldc"), kind)
+                call(c, "%ldc", b.select(begin, biases, c, "ptr"), b.select(begin, shape.columns, "%ldc"),
                      b.select(begin, has_bias, "true", "i1"))
 
             def beside() -> None:
-                tile(scratch, shape.columns, biases, shape.columns, b.both(begin, has_bias))
-                again = b(f"xor i1 {begin}, true")
-                b.call("hand_out", *pairs(HAND_OUT, (scratch, c_row, "%ldc", "%period", "%c_batch", start, width, rows, again)))
+                call(scratch, shape.columns, biases, shape.columns, biased)
+                b.call("hand_out", *pairs(HAND_OUT, (scratch, b.at("%c", b.mul(i, "%ldc"), kind), "%ldc", "%period",
+                                                     "%c_batch", start, width, rows, again)))
 
-            one = b("icmp sle i64 " + f"{b.add(inside, width)}, %period")
-            b.when(one if shape.masks else b.both(one, b.equal(width, shape.columns)), directly, beside)
+            b.when(one, directly, beside)
 
-        b.loop(0, tiles, 1, row_tile, [("i64", 0)])
+        b.loop(j0, b.min("%n", b.add(j0, columns_at_once)), shape.columns, column_panel)
 
-    b.loop(0, "%n", at_once, columns_loop)
+    b.loop(0, "%n", columns_at_once, columns_loop)
     b.finish()
 
 
@@ -175,7 +179,11 @@ def _write_pack_weights(module: Module, shape: Shape) -> None:
         def channel(number: str) -> None:
             source = b.at(w, b.add(b.mul(number, word["w_channel"]), b.mul("%tap", word["w_tap"])), stored)
             following = b.at(source, ahead, stored)      # channels are far apart, often in other pages
-            b.loop(0, "%rows", 1, lambda row: b.prefetch(b.at(following, b.mul(row, word["w_row"]), stored)))
+
+            def ask(row: str) -> None:
+                b.prefetch(b.at(following, b.mul(row, word["w_row"]), stored))
+
+            b.loop(0, "%rows", 1, ask)
             to = b.at("%to", b.mul(b.mul(number, "%taps"), width), kind)
             b.call("pack", *pairs(PACK, (source, word["w_row"], word["w_tap"], to, "%taps", "%rows", width)))
 
@@ -197,7 +205,8 @@ def _write_pack_weights(module: Module, shape: Shape) -> None:
     b.finish()
 
 
-def _spread_bias(b: Builder, shape: Shape, word: Mapping[str, str], to: str, i: str, rows: Operand) -> None:
+def _spread_bias(b: Builder, shape: Shape, word: Mapping[str, str], to: str, i: Operand,
+                 rows: Operand) -> None:
     """A tile whose rows hold the biases of ``rows`` rows."""
     number, lanes = shape.number, shape.lanes
 
@@ -234,9 +243,9 @@ def _write_hand_out(module: Module, shape: Shape) -> None:
             for part, mask in enumerate(masks):
                 at = b.at(c, b.add(b.mul(i, "%ldc"), part * lanes), kind)
                 value = values.load_masked(b, b.at(source, b.add(b.mul(i, shape.columns), part * lanes), kind), lanes, mask)
-                total = b.when("%accumulate", partial(_added, b, shape, value, at, mask), lambda value=value: [value],
-                               [values.vector(lanes)])
-                values.store_masked(b, total[0], at, lanes, mask)
+                old = b.when("%accumulate", partial(_old, b, shape, at, mask), lambda: ["zeroinitializer"],
+                             [values.vector(lanes)])
+                values.store_masked(b, values.add(b, value, old[0], lanes), at, lanes, mask)
 
         b.loop(0, "%rows", 1, row)
 
@@ -244,8 +253,8 @@ def _write_hand_out(module: Module, shape: Shape) -> None:
     b.finish()
 
 
-def _added(b: Builder, shape: Shape, value: str, at: str, mask: str) -> list[str]:
-    return [shape.values.add(b, value, shape.values.load_masked(b, at, shape.lanes, mask), shape.lanes)]
+def _old(b: Builder, shape: Shape, at: str, mask: str) -> list[str]:
+    return [shape.values.load_masked(b, at, shape.lanes, mask)]
 
 
 # ---------------------------------------------------------------------------------------------------- work units
@@ -314,9 +323,9 @@ def _write_put_apart(module: Module, shape: Shape) -> None:
     b.finish()
 
 
-def _panel_bytes(shape: Shape) -> int:
-    """Of a panel of weights: packing channel by channel writes up to a vector more than there is."""
-    return shape.row_width * (shape.depth + shape.lanes) * shape.number.kind_bytes
+def _weights_bytes(shape: Shape) -> int:
+    """Of panels of weights: packing channel by channel writes up to a vector more than there is."""
+    return shape.row_width * (PACKED_TILES * shape.depth + shape.lanes) * shape.number.kind_bytes
 
 
 def _write_entry(module: Module, shape: Shape, symbol: str) -> None:
@@ -326,7 +335,7 @@ def _write_entry(module: Module, shape: Shape, symbol: str) -> None:
         _write_put_apart(module, shape)
     _write_phase(module, shape)
     b = Builder(module, symbol, ENTRY, internal=False)
-    work = b.stack(_panel_bytes(shape) + (shape.packed_columns + shape.columns) * shape.depth * size + 64)
+    work = b.stack(_weights_bytes(shape) + shape.columns * shape.depth * size + 64)
     local = b.stack(LOCAL_ROWS * LOCAL_COLUMNS * size)
     count = b.load("i64", "%params", 8)
 
@@ -352,11 +361,11 @@ def _write_phase(module: Module, shape: Shape) -> None:
     row_blocks, column_blocks = b.ceil_div(word["rows"], word["m_block"]), b.ceil_div(columns_of_item, word["n_block"])
 
     def units(unit: str) -> Operand:
-        item, row, column, rows, columns = run_of_blocks(b, unit, row_blocks, column_blocks)
+        item, row, column, rows, blocks = run_of_blocks(b, unit, row_blocks, column_blocks)
         group, batch = b.rem(item, word["groups"]), b.mul(b.div(item, word["groups"]), word["fold"])
         i0, j0 = b.mul(row, word["m_block"]), b.mul(column, word["n_block"])
         m = b.min(b.sub(word["rows"], i0), b.mul(rows, word["m_block"]))
-        n = b.min(b.sub(columns_of_item, j0), b.mul(columns, word["n_block"]))
+        n = b.min(b.sub(columns_of_item, j0), b.mul(blocks, word["n_block"]))
         offsets = {"c": b.add(b.mul(batch, word["c_batch"]), b.add(b.mul(group, word["c_group"]), b.mul(i0, word["c_row"]))),
                    "x": b.add(b.mul(batch, word["x_batch"]), b.mul(group, word["x_group"])),
                    "w": b.add(b.mul(group, word["w_group"]), b.mul(i0, word["w_row"])),
@@ -369,14 +378,18 @@ def _write_phase(module: Module, shape: Shape) -> None:
 
         def in_pieces() -> None:
             high = even_blocks(b, m, LOCAL_ROWS)
-            b.loop(0, n, LOCAL_COLUMNS, lambda j: ignore(b.loop(0, m, high, lambda i: _piece(
-                b, shape, word, at, i, b.add(j0, j), b.min(b.sub(m, i), high), b.min(b.sub(n, j), LOCAL_COLUMNS)))))
+
+            def columns(j: str) -> None:
+                width = b.min(b.sub(n, j), LOCAL_COLUMNS)
+                b.loop(0, m, high, lambda i: _piece(b, shape, word, at, i, b.add(j0, j), b.min(b.sub(m, i), high), width))
+
+            b.loop(0, n, LOCAL_COLUMNS, columns)
 
         if number.converts:
             in_pieces()
         else:
             b.when(b.equal(word["c_run"], period), directly, in_pieces)
-        return b.add(unit, b.mul(rows, columns))
+        return b.add(unit, b.mul(rows, blocks))
 
     units_loop(b, units)
     b.finish()

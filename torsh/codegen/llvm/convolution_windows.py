@@ -13,7 +13,7 @@ from torsh.codegen.llvm.gemm_shape import Shape, arguments
 from torsh.codegen.llvm.template_builder import Builder, Module, Operand, ignore, mangled
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 RUNS = (1, 2, 4)         # in registers; vectors of more runs are copied lane by lane
 WIDEST_SPREAD = 32       # lanes up to which every second element can be taken from two vectors
@@ -32,20 +32,20 @@ def write_windows(module: Module, shape: Shape, parameters: Sequence[str]) -> No
     step = b.mul(word["stride2"], word["x_strides2"])
     taps = partial(_write_taps, b, shape, word, where)
 
-    def by_runs(apart: int, left: Sequence[int]) -> None:
-        if not left:
-            taps(partial(_lane_by_lane, b, shape, word, runs, found, step))
-            return
-        b.when(b.less(found, left[0] + 1), lambda: taps(partial(_in_runs, b, shape, word, runs, left[0], apart)),
-               lambda: by_runs(apart, left[1:]))
-
-    def other() -> None:
-        if lanes > WIDEST_SPREAD:
-            by_runs(1, ())
-        else:
-            b.when(b.equal(step, 2), lambda: by_runs(2, RUNS), lambda: by_runs(1, ()))
-
-    b.when(b.equal(step, 1), lambda: by_runs(1, RUNS), other)
+    # Switch on the number of runs and how far elements are apart; each case is written once.
+    cases = [(apart, most) for apart in (1, 2) for most in RUNS if apart == 1 or lanes <= WIDEST_SPREAD]
+    done = b.label()
+    for apart, most in cases:
+        this, following = b.label(), b.label()
+        suits = b.both(b.equal(step, apart), b.less(found, most + 1))
+        b.do(f"br i1 {suits}, label %{this}, label %{following}")
+        b.place(this)
+        taps(partial(_in_runs, b, shape, word, runs, most, apart))
+        b.do(f"br label %{done}")
+        b.place(following)
+    taps(partial(_lane_by_lane, b, shape, word, runs, found, step))
+    b.do(f"br label %{done}")
+    b.place(done)
     b.finish()
 
 
@@ -108,7 +108,7 @@ def _write_runs(b: Builder, word: Mapping[str, str], runs: str, lanes: int) -> t
     return number, list(old)
 
 
-def _write_taps(b: Builder, shape: Shape, word: Mapping[str, str], where: Sequence[str], copy: object) -> None:
+def _write_taps(b: Builder, shape: Shape, word: Mapping[str, str], where: Sequence[str], copy: Callable[[Operand, str, str], None]) -> None:
     """For every tap, ``copy(offset of the tap, mask of the lanes that are no padding, where to)``."""
     lanes, kind = shape.lanes, shape.number.kind
     vector = f"<{lanes} x i32>"
@@ -127,7 +127,7 @@ def _write_taps(b: Builder, shape: Shape, word: Mapping[str, str], where: Sequen
             inside = b(f"icmp ult {vector} {moved}, {sizes[d]}")
             valid = b(f"and <{lanes} x i1> {valid}, {inside}") if valid else inside
         bits = b(f"bitcast <{lanes} x i1> {valid} to i{lanes}")
-        copy(offset, bits if lanes == 64 else b(f"zext i{lanes} {bits} to i64"),  # type: ignore[operator]
+        copy(offset, bits if lanes == 64 else b(f"zext i{lanes} {bits} to i64"),
              b.at("%to", b.mul(number, "%width"), kind))
         x = b.add(place[2], 1)
         wraps = b.equal(x, kernel[2])
@@ -173,12 +173,14 @@ def _in_runs(b: Builder, shape: Shape, word: Mapping[str, str], runs: str, count
     row = b.mul("%taps", "%width")
 
     def channel(_: str, shift: str, to: str) -> list[str]:
+        b.prefetch(b.at(starts[-1], b.add(shift, 2 * apart * shape.columns), number.stored))      # soon read first
         parts = ["zeroinitializer"] * apart
         for start, chosen in zip(starts, masks, strict=True):
             at = b.at(start, shift, number.stored)
             parts = [_merged(b, shape, b.at(at, part * lanes, number.stored), mask, old)
                      for part, (mask, old) in enumerate(zip(chosen, parts, strict=True))]
-        value = parts[0] if apart == 1 else b.shuffle(number.stored, lanes, *parts, range(0, 2 * lanes, 2))
+        value = parts[0] if apart == 1 else b.shuffle(number.stored, lanes, parts[0], parts[1],
+                                                                range(0, 2 * lanes, 2))
         shape.values.store(b, number.value(b, value, lanes), to, lanes)
         return [str(b.add(shift, word["x_channel"])), b.at(to, row, number.kind)]
 
@@ -199,9 +201,11 @@ def _lane_by_lane(b: Builder, shape: Shape, word: Mapping[str, str], runs: str, 
     """One tap of all channels, in any layout."""
     number, values, lanes = shape.number, shape.values, shape.lanes
     row = b.mul("%taps", "%width")
-    zeros = "zeroinitializer"
-    b.loop(0, "%channels", 1, lambda _, at: [ignore(values.store(b, zeros, at, lanes)) or b.at(at, row, number.kind)],
-           [("ptr", to)])
+
+    def clear(channel: str) -> None:
+        values.store(b, "zeroinitializer", b.at(to, b.mul(channel, row), number.kind), lanes)
+
+    b.loop(0, "%channels", 1, clear)
 
     def run(entry: str) -> None:
         words = b.at(runs, b.mul(entry, 2), "i64")
