@@ -15,7 +15,7 @@ from torsh.codegen.llvm.template_builder import Builder, Module, Operand, ignore
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-RUNS = (1, 2, 4)         # in registers; vectors of more runs are copied lane by lane
+RUNS = (2, 4)            # in registers; vectors of more runs are copied lane by lane
 WIDEST_SPREAD = 32       # lanes up to which every second element can be taken from two vectors
 # to[channel * taps + number of the tap][width] = the windows at ``position`` and the following ones: ``count`` of them, zeros
 # in the other lanes. x: the first channel of the first batch item; tap: the first one.
@@ -32,15 +32,19 @@ def write_windows(module: Module, shape: Shape, parameters: Sequence[str]) -> No
     step = b.mul(word["stride2"], word["x_strides2"])
     taps = partial(_write_taps, b, shape, word, where)
 
-    # Switch on the number of runs and how far elements are apart; each case is written once.
-    cases = [(apart, most) for apart in (1, 2) for most in RUNS if apart == 1 or lanes <= WIDEST_SPREAD]
+    inside = b.both(b.equal(found, 1), b.equal("%count", lanes), *_all_inside(b, word, where, lanes))
+    # Each way is written once: (elements that neighbours are apart, most runs; 1: all of them is inside of the input).
+    ways = [(apart, most) for apart in (1, 2) for most in (1, *RUNS) if apart == 1 or lanes <= WIDEST_SPREAD]
     done = b.label()
-    for apart, most in cases:
+    for apart, most in ways:
         this, following = b.label(), b.label()
-        suits = b.both(b.equal(step, apart), b.less(found, most + 1))
+        suits = b.both(b.equal(step, apart), inside if most == 1 else b.less(found, most + 1))
         b.do(f"br i1 {suits}, label %{this}, label %{following}")
         b.place(this)
-        taps(partial(_in_runs, b, shape, word, runs, most, apart))
+        if most == 1:
+            _write_taps(b, shape, word, (), partial(_in_one_run, b, shape, word, runs, apart))
+        else:
+            taps(partial(_in_runs, b, shape, word, runs, most, apart))
         b.do(f"br label %{done}")
         b.place(following)
     taps(partial(_lane_by_lane, b, shape, word, runs, found, step))
@@ -108,8 +112,23 @@ def _write_runs(b: Builder, word: Mapping[str, str], runs: str, lanes: int) -> t
     return number, list(old)
 
 
+def _all_inside(b: Builder, word: Mapping[str, str], where: Sequence[str], lanes: int) -> list[str]:
+    """Conditions: no tap of the windows, which are in one run, lies in the padding."""
+    result = []
+    for d, coordinates in enumerate(where):
+        ends = [b(f"sext i32 {b(f'extractelement <{lanes} x i32> {coordinates}, i64 {lane}')} to i64") for lane in (0, lanes - 1)]
+        reach = b.mul(b.sub(word[f"kernel{d}"], 1), word[f"dilation{d}"])
+        backwards = b.less(reach, 0)
+        low, high = b.select(backwards, reach, 0), b.select(backwards, 0, reach)
+        result += [b.less(-1, b.add(ends[0], low)), b.less(b.add(ends[1], high), word[f"sizes{d}"])]
+    return result
+
+
 def _write_taps(b: Builder, shape: Shape, word: Mapping[str, str], where: Sequence[str], copy: Callable[[Operand, str, str], None]) -> None:
-    """For every tap, ``copy(offset of the tap, mask of the lanes that are no padding, where to)``."""
+    """For every tap, ``copy(offset of the tap, mask of the lanes that are no padding, where to)``.
+
+    where: coordinates of the lanes; none if no lane is padding.
+    """
     lanes, kind = shape.lanes, shape.number.kind
     vector = f"<{lanes} x i32>"
     kernel = [word[f"kernel{d}"] for d in range(3)]
@@ -123,11 +142,12 @@ def _write_taps(b: Builder, shape: Shape, word: Mapping[str, str], where: Sequen
         valid = ""
         for d in range(3):
             offset = b.add(offset, b.mul(shifts[d], word[f"x_strides{d}"]))
-            moved = b(f"add {vector} {where[d]}, {_wide(b, lanes, shifts[d])}")
+        for d, coordinates in enumerate(where):
+            moved = b(f"add {vector} {coordinates}, {_wide(b, lanes, shifts[d])}")
             inside = b(f"icmp ult {vector} {moved}, {sizes[d]}")
             valid = b(f"and <{lanes} x i1> {valid}, {inside}") if valid else inside
-        bits = b(f"bitcast <{lanes} x i1> {valid} to i{lanes}")
-        copy(offset, bits if lanes == 64 else b(f"zext i{lanes} {bits} to i64"),
+        bits = b(f"bitcast <{lanes} x i1> {valid} to i{lanes}") if where else ""
+        copy(offset, bits if lanes == 64 or not where else b(f"zext i{lanes} {bits} to i64"),
              b.at("%to", b.mul(number, "%width"), kind))
         x = b.add(place[2], 1)
         wraps = b.equal(x, kernel[2])
@@ -156,6 +176,32 @@ def _merged(b: Builder, shape: Shape, at: str, mask: str, old: str) -> str:
     return b(f"call {vector} {name}(ptr {at}, i32 1, <{lanes} x i1> {mask}, {vector} {old})")
 
 
+def _in_one_run(b: Builder, shape: Shape, word: Mapping[str, str], runs: str, apart: int, offset: Operand, _: str,
+                to: str) -> None:
+    """One tap of all channels, where all lanes are inside of the input."""
+    number, lanes = shape.number, shape.lanes
+    start = b.at("%x", b.add(b.load("i64", runs, 8), offset), number.stored)
+    row = b.mul("%taps", "%width")
+    but_last = "<" + ", ".join(f"i1 {int(lane < lanes - 1)}" for lane in range(lanes)) + ">"
+
+    def channel(_: str, shift: str, to: str) -> list[str]:
+        at = b.at(start, shift, number.stored)
+        _ask(b, shape, at, apart)
+        value = b.load(f"<{lanes} x {number.stored}>", at, number.stored_bytes)
+        if apart == 2:
+            second = _merged(b, shape, b.at(at, lanes, number.stored), but_last, "zeroinitializer")
+            value = b.shuffle(number.stored, lanes, value, second, range(0, 2 * lanes, 2))
+        shape.values.store(b, number.value(b, value, lanes), to, lanes)
+        return [str(b.add(shift, word["x_channel"])), b.at(to, row, number.kind)]
+
+    b.loop(0, "%channels", 1, channel, [("i64", 0), ("ptr", to)])
+
+
+def _ask(b: Builder, shape: Shape, at: str, apart: int) -> None:
+    """Prefetch what the next panel but one reads."""
+    b.prefetch(b.at(at, 2 * apart * shape.columns, shape.number.stored))
+
+
 def _in_runs(b: Builder, shape: Shape, word: Mapping[str, str], runs: str, count: int, apart: int, offset: Operand, valid: str,
              to: str) -> None:
     """One tap of all channels, from ``count`` runs of elements that lie 1 or 2 apart."""
@@ -173,7 +219,7 @@ def _in_runs(b: Builder, shape: Shape, word: Mapping[str, str], runs: str, count
     row = b.mul("%taps", "%width")
 
     def channel(_: str, shift: str, to: str) -> list[str]:
-        b.prefetch(b.at(starts[-1], b.add(shift, 2 * apart * shape.columns), number.stored))      # soon read first
+        _ask(b, shape, b.at(starts[-1], shift, number.stored), apart)
         parts = ["zeroinitializer"] * apart
         for start, chosen in zip(starts, masks, strict=True):
             at = b.at(start, shift, number.stored)
