@@ -9,6 +9,7 @@ from typing import Any, Final
 from torsh.compiler.kernel import BufferRef, Call, TemplateKernel
 from torsh.compiler.templates import coalesce, contiguous_strides
 from torsh.core.dtype import DType
+from torsh.core.errors import InvalidArgumentError
 
 _WINDOW_PARAMETERS: Final = ("kernel[3]", "counts[3]", "sizes[3]", "stride[3]", "padding[3]", "dilation[3]", "x_batch", "x_group",
                              "x_channel", "x_strides[3]", "batch", "groups", "rows", "channels", "taps")
@@ -23,6 +24,7 @@ WEIGHT_PARAMETERS: Final = (
     "c_slot", "c_offset", "g_slot", "g_offset", "x_slot", "x_offset", *_WINDOW_PARAMETERS, "c_group", "c_row", "g_batch", "g_group",
     "g_row", "parts", "m_block", "n_block")
 
+MOST_TAPS: Final = 128        # elements of a kernel whose gradient the template can compute
 _UNIT_PRODUCTS: Final = 1 << 20
 _MOST_UNITS: Final = 32
 _SMALL_IMAGE: Final = 512     # positions; partial tiles of larger images cost little
@@ -148,8 +150,10 @@ def convolution_weight(dtype: DType, c: BufferRef, g: BufferRef, x: BufferRef, w
     """c[part, g, row, (channel, tap)] = the sum of g[n, g, row, position] times the window's element over a part of all (n, position).
 
     dtype: of g and x, as for :func:`convolution`; c is contiguous, of the type that is summed in. g_strides: of batch, group
-    and row; positions are neighbours.
+    and row; positions are neighbours. The kernel has at most ``MOST_TAPS`` elements.
     """
+    if windows.taps > MOST_TAPS:
+        raise InvalidArgumentError(f"the template of weight gradients takes kernels of up to {MOST_TAPS} elements, got {windows.taps}")
     columns = windows.channels * windows.taps
     products = windows.groups * rows * columns * windows.batch * windows.positions
     items = parts * windows.groups

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from torsh.codegen.llvm.convolution_windows import WINDOWS, write_windows
+from torsh.codegen.llvm.convolution_windows import TAP_BYTES, TAP_TABLE, WEIGHT_PLACE, WINDOWS, write_windows
 from torsh.codegen.llvm.gemm import MERGE, TILE, column_masks, write_merge, write_tiles
 from torsh.codegen.llvm.gemm_pack import PACK, write_pack
 from torsh.codegen.llvm.gemm_shape import Shape, arguments, pairs, shape_for
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from torsh.codegen.llvm.target import Target
 
 LOCAL_COLUMNS = 256      # of a block on the stack, where sums are kept that c cannot hold
-LOCAL_ROWS = 112
+LOCAL_BYTES = 1 << 18
 _FAR = 1 << 62
 PACKED_TILES = 40        # of rows: panels of weights, for the second-level cache
 PREFETCHED_CHANNELS = 8
-WEIGHTS = ("ptr params", "ptr w", "i64 channel", "i64 tap", "i64 channels", "i64 taps", "i64 rows", "ptr to")
+WEIGHTS = ("ptr params", "ptr w", "ptr table", "i64 channel", "i64 tap", "i64 channels", "i64 taps", "i64 rows", "ptr to")
 PUT = ("ptr from", "ptr c", "i64 c_row", "i64 m", "i64 n")
 PHASE = ("ptr table", "ptr params", "i64 begin", "i64 end", "ptr work", "ptr local")
 
@@ -87,6 +87,7 @@ def _write_block(module: Module, shape: Shape) -> None:
     panel_b = b.at("%work", _weights_bytes(shape), "i8")
     scratch = b.stack(shape.rows * shape.columns * size)
     biases = b.stack(shape.rows * shape.columns * size)
+    table = b.stack(shape.depth * TAP_BYTES)
     word = b.words(CONVOLUTION_PARAMETERS)
     has_bias = b(f"icmp ne i64 {word['has_bias']}, 0")
     channel_block, tap_block, tap_blocks, blocks = channel_blocks(b, word["channels"], word["taps"], shape.depth)
@@ -116,8 +117,9 @@ def _write_block(module: Module, shape: Shape) -> None:
 
             b.loop(0, tiles, 1, step, [("i64", i0)])
 
+        b.call("tap_table", *pairs(TAP_TABLE, ("%params", table, tap, taps)))
         each_tile(lambda tile, i, rows, panel: b.call("pack_weights", *pairs(WEIGHTS, (
-            "%params", b.at("%w", b.mul(i, word["w_row"]), stored), channel, tap, channels, taps, rows, panel))))
+            "%params", b.at("%w", b.mul(i, word["w_row"]), stored), table, channel, tap, channels, taps, rows, panel))))
 
         def column_panel(j: str) -> None:
             start = b.add("%first", j)
@@ -126,7 +128,7 @@ def _write_block(module: Module, shape: Shape) -> None:
             def vector(inside: str) -> None:
                 count = b.min(b.sub(width, inside), shape.lanes)
                 b.call("windows", *pairs(WINDOWS, ("%params", x, b.add(start, inside), count, b.at(panel_b, inside, kind),
-                                                   shape.columns, tap, taps, channels)))
+                                                   shape.columns, table, taps, channels)))
 
             b.loop(0, width, shape.lanes, vector)
             item, inside = b.div(start, "%period"), b.rem(start, "%period")
@@ -173,35 +175,40 @@ def _write_pack_weights(module: Module, shape: Shape) -> None:
         source = b.at(w, b.mul("%tap", word["w_tap"]), stored)
         b.call("pack", *pairs(PACK, (source, word["w_row"], word["w_tap"], "%to", b.mul("%channels", "%taps"), "%rows", width)))
 
-    def by_channel() -> None:
+    def by_channel(copy: Callable[[str, str], None]) -> None:
         ahead = b.mul(word["w_channel"], PREFETCHED_CHANNELS)
 
         def channel(number: str) -> None:
-            source = b.at(w, b.add(b.mul(number, word["w_channel"]), b.mul("%tap", word["w_tap"])), stored)
+            source = b.at(w, b.mul(number, word["w_channel"]), stored)
             following = b.at(source, ahead, stored)      # channels are far apart, often in other pages
 
             def ask(row: str) -> None:
                 b.prefetch(b.at(following, b.mul(row, word["w_row"]), stored))
 
             b.loop(0, "%rows", 1, ask)
-            to = b.at("%to", b.mul(b.mul(number, "%taps"), width), kind)
-            b.call("pack", *pairs(PACK, (source, word["w_row"], word["w_tap"], to, "%taps", "%rows", width)))
+            copy(source, b.at("%to", b.mul(b.mul(number, "%taps"), width), kind))
 
         b.loop(0, "%channels", 1, channel)
 
-    def by_tap() -> None:
+    def neighbours(source: str, to: str) -> None:
+        source = b.at(source, b.mul("%tap", word["w_tap"]), stored)
+        b.call("pack", *pairs(PACK, (source, word["w_row"], word["w_tap"], to, "%taps", "%rows", width)))
+
+    def scattered(source: str, to: str) -> None:
         def tap(number: str) -> None:
-            position = b.add("%tap", number)
-            rest, x = b.div(position, word["kernel2"]), b.rem(position, word["kernel2"])
-            z, y = b.div(rest, word["kernel1"]), b.rem(rest, word["kernel1"])
-            offset = b.add(b.mul(z, word["w_kernel0"]), b.add(b.mul(y, word["w_kernel1"]), b.mul(x, word["w_kernel2"])))
-            b.call("pack_strided", *pairs(PACK, (b.at(w, offset, stored), word["w_row"], word["w_channel"],
-                                                 b.at("%to", b.mul(number, width), kind), "%channels", "%rows",
-                                                 b.mul("%taps", width))))
+            place = b.load("i64", b.at("%table", b.add(b.mul(number, TAP_BYTES), WEIGHT_PLACE), "i8"), 8)
+            start, target = b.at(source, place, stored), b.at(to, b.mul(number, width), kind)
+
+            def row(r: str) -> None:
+                value = shape.number.load(b, b.at(start, b.mul(r, word["w_row"]), stored))
+                shape.values.store(b, value, b.at(target, r, kind))
+
+            b.loop(0, "%rows", 1, row)
 
         b.loop(0, "%taps", 1, tap)
 
-    b.when(b.equal(word["layout"], ALL_TOGETHER), together, lambda: ignore(b.when(taps_first, by_channel, by_tap)))
+    b.when(b.equal(word["layout"], ALL_TOGETHER), together, lambda: ignore(b.when(
+        taps_first, lambda: by_channel(neighbours), lambda: by_channel(scattered))))
     b.finish()
 
 
@@ -336,7 +343,7 @@ def _write_entry(module: Module, shape: Shape, symbol: str) -> None:
     _write_phase(module, shape)
     b = Builder(module, symbol, ENTRY, internal=False)
     work = b.stack(_weights_bytes(shape) + shape.columns * shape.depth * size + 64)
-    local = b.stack(LOCAL_ROWS * LOCAL_COLUMNS * size)
+    local = b.stack(LOCAL_BYTES)
     count = b.load("i64", "%params", 8)
 
     def phase(number: str) -> None:
@@ -377,7 +384,7 @@ def _write_phase(module: Module, shape: Shape) -> None:
                                            at["bias"], m, j0, n, "%work")))
 
         def in_pieces() -> None:
-            high = even_blocks(b, m, LOCAL_ROWS)
+            high = even_blocks(b, m, LOCAL_BYTES // (LOCAL_COLUMNS * number.kind_bytes))
 
             def columns(j: str) -> None:
                 width = b.min(b.sub(n, j), LOCAL_COLUMNS)

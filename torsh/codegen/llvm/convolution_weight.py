@@ -8,18 +8,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torsh.codegen.llvm.convolution import blocking, even_blocks, run_of_blocks, units_loop
-from torsh.codegen.llvm.convolution_windows import WINDOWS, write_windows
+from torsh.codegen.llvm.convolution_windows import TAP_BYTES, TAP_TABLE, WINDOWS, write_windows
 from torsh.codegen.llvm.gemm import MERGE, TILE, write_merge, write_tiles
 from torsh.codegen.llvm.gemm_pack import PACK, write_pack
 from torsh.codegen.llvm.gemm_shape import Shape, arguments, pairs
 from torsh.codegen.llvm.template_builder import ENTRY, Builder, Module, Operand
-from torsh.compiler.convolution import WEIGHT_PARAMETERS
+from torsh.compiler.convolution import MOST_TAPS, WEIGHT_PARAMETERS
 
 if TYPE_CHECKING:
     from torsh.codegen.llvm.target import Target
 
 TURN = ("ptr from", "i64 rows", "ptr to", "i64 width")
-STRIP = ("ptr params", "ptr x", "i64 position", "i64 k", "i64 channels", "ptr strip", "ptr panels")
+STRIP = ("ptr params", "ptr x", "i64 position", "i64 k", "i64 channels", "ptr table", "ptr strip", "ptr panels")
 # c[m, (channel, tap)] = the sum over positions ``first`` to ``first + count`` of g[m, position] times windows.
 BLOCK = ("ptr params", "ptr g", "ptr x", "ptr c", "i64 m", "i64 channels", "i64 first", "i64 count", "ptr work")
 
@@ -59,8 +59,8 @@ def _write_panels(module: Module, shape: Shape) -> None:
 
     def vector(k: str) -> None:
         count = b.min(b.sub("%k", k), lanes)
-        b.call("windows", *pairs(WINDOWS, ("%params", "%x", b.add("%position", k), count, "%strip", lanes, 0, taps,
-                                           "%channels")))
+        b.call("windows", *pairs(WINDOWS, ("%params", "%x", b.add("%position", k), count, "%strip", lanes, "%table",
+                                           taps, "%channels")))
 
         def turn(j: str) -> None:
             panel = b.add(b.mul(b.div(j, columns), shape.depth * columns), b.rem(j, columns))
@@ -78,7 +78,9 @@ def _write_block(module: Module, shape: Shape) -> None:
     b = Builder(module, "block", arguments(BLOCK))
     panel_a, strip, panels = [b.at("%work", at, "i8") for at in _places(shape)[:3]]
     scratch = b.stack(shape.rows * shape.columns * number.kind_bytes)
+    table = b.stack(MOST_TAPS * TAP_BYTES)
     word = b.words(WEIGHT_PARAMETERS)
+    b.call("tap_table", *pairs(TAP_TABLE, ("%params", table, 0, word["taps"])))
     tiles = b.ceil_div("%m", shape.rows)
     high = b.ceil_div("%m", tiles)
     full_tiles = b.sub("%m", b.mul(tiles, b.sub(high, 1)))
@@ -92,7 +94,7 @@ def _write_block(module: Module, shape: Shape) -> None:
     def depth_loop(channel: str, channels: Operand, done: str) -> None:
         k, position = b.min(b.sub("%count", done), shape.depth), b.add("%first", done)
         x = b.at("%x", b.mul(channel, word["x_channel"]), stored)
-        b.call("panels", *pairs(STRIP, ("%params", x, position, k, channels, strip, panels)))
+        b.call("panels", *pairs(STRIP, ("%params", x, position, k, channels, table, strip, panels)))
         n, j0 = b.mul(channels, word["taps"]), b.mul(channel, word["taps"])
         again = b.less(0, done)
 

@@ -18,12 +18,16 @@ if TYPE_CHECKING:
 RUNS = (2, 4)            # in registers; vectors of more runs are copied lane by lane
 WIDEST_SPREAD = 32       # lanes up to which every second element can be taken from two vectors
 # to[channel * taps + number of the tap][width] = the windows at ``position`` and the following ones: ``count`` of them, zeros
-# in the other lanes. x: the first channel of the first batch item; tap: the first one.
-WINDOWS = ("ptr params", "ptr x", "i64 position", "i64 count", "ptr to", "i64 width", "i64 tap", "i64 taps", "i64 channels")
+# in the other lanes. x: the first channel of the first batch item; table: of the taps, as ``tap_table`` writes it.
+WINDOWS = ("ptr params", "ptr x", "i64 position", "i64 count", "ptr to", "i64 width", "ptr table", "i64 taps", "i64 channels")
+TAP_TABLE = ("ptr params", "ptr table", "i64 tap", "i64 taps")
+# Of an entry: where the tap is, in elements (i64), its distance per dimension (i32), and where it is in the weight (i64).
+TAP_BYTES, WEIGHT_PLACE = 32, 24
 
 
 def write_windows(module: Module, shape: Shape, parameters: Sequence[str]) -> None:
-    """The function ``windows`` of :data:`WINDOWS`, for calls with these parameter words."""
+    """The functions ``windows`` and ``tap_table`` (see above), for calls with these parameter words."""
+    _write_tap_table(module, parameters)
     lanes = shape.lanes
     b = Builder(module, "windows", arguments(WINDOWS))
     runs = b.stack(16 * max(lanes, RUNS[-1]))
@@ -124,38 +128,53 @@ def _all_inside(b: Builder, word: Mapping[str, str], where: Sequence[str], lanes
     return result
 
 
-def _write_taps(b: Builder, shape: Shape, word: Mapping[str, str], where: Sequence[str], copy: Callable[[Operand, str, str], None]) -> None:
+def _write_tap_table(module: Module, parameters: Sequence[str]) -> None:
+    """The table of ``taps`` elements of the kernel from ``tap`` on."""
+    b = Builder(module, "tap_table", arguments(TAP_TABLE))
+    word = b.words(parameters)
+
+    def entry(number: str) -> None:
+        tap = b.add("%tap", number)
+        rest, x = b.div(tap, word["kernel2"]), b.rem(tap, word["kernel2"])
+        z, y = b.div(rest, word["kernel1"]), b.rem(rest, word["kernel1"])
+        at = b.at("%table", b.mul(number, TAP_BYTES), "i8")
+        offset: Operand = 0
+        in_weight: Operand = 0
+        for d, place in enumerate((z, y, x)):
+            in_weight = b.add(in_weight, b.mul(place, word.get(f"w_kernel{d}", 0)))
+            shift = b.mul(place, word[f"dilation{d}"])
+            offset = b.add(offset, b.mul(shift, word[f"x_strides{d}"]))
+            b.store("i32", b(f"trunc i64 {shift} to i32"), b.at(at, 2 + d, "i32"), 4)
+        b.store("i64", offset, at, 8)
+        b.store("i64", in_weight, b.at(at, WEIGHT_PLACE, "i8"), 8)
+
+    b.loop(0, "%taps", 1, entry)
+    b.finish()
+
+
+def _write_taps(b: Builder, shape: Shape, word: Mapping[str, str], where: Sequence[str],
+                copy: Callable[[Operand, str, str], None]) -> None:
     """For every tap, ``copy(offset of the tap, mask of the lanes that are no padding, where to)``.
 
     where: coordinates of the lanes; none if no lane is padding.
     """
     lanes, kind = shape.lanes, shape.number.kind
     vector = f"<{lanes} x i32>"
-    kernel = [word[f"kernel{d}"] for d in range(3)]
-    rest, first_x = b.div("%tap", kernel[2]), b.rem("%tap", kernel[2])
-    first_z, first_y = b.div(rest, kernel[1]), b.rem(rest, kernel[1])
-    sizes = [_wide(b, lanes, word[f"sizes{d}"]) for d in range(3)]
+    sizes = [_wide(b, lanes, word[f"sizes{d}"]) for d in range(len(where))]
 
-    def tap(number: str, *place: str) -> list[Operand]:
-        shifts = [b.mul(p, word[f"dilation{d}"]) for d, p in enumerate(place)]
-        offset: Operand = 0
-        valid = ""
-        for d in range(3):
-            offset = b.add(offset, b.mul(shifts[d], word[f"x_strides{d}"]))
+    def tap(number: str) -> None:
+        entry = b.at("%table", b.mul(number, TAP_BYTES), "i8")
+        valid = bits = ""
         for d, coordinates in enumerate(where):
-            moved = b(f"add {vector} {coordinates}, {_wide(b, lanes, shifts[d])}")
-            inside = b(f"icmp ult {vector} {moved}, {sizes[d]}")
+            shift = b.splat("i32", lanes, b.load("i32", b.at(entry, 2 + d, "i32"), 4))
+            inside = b(f"icmp ult {vector} {b(f'add {vector} {coordinates}, {shift}')}, {sizes[d]}")
             valid = b(f"and <{lanes} x i1> {valid}, {inside}") if valid else inside
-        bits = b(f"bitcast <{lanes} x i1> {valid} to i{lanes}") if where else ""
-        copy(offset, bits if lanes == 64 or not where else b(f"zext i{lanes} {bits} to i64"),
-             b.at("%to", b.mul(number, "%width"), kind))
-        x = b.add(place[2], 1)
-        wraps = b.equal(x, kernel[2])
-        y = b.add(place[1], b(f"zext i1 {wraps} to i64"))
-        ends = b.equal(y, kernel[1])
-        return [b.add(place[0], b(f"zext i1 {ends} to i64")), b.select(ends, 0, y), b.select(wraps, 0, x)]
+        if where:
+            bits = b(f"bitcast <{lanes} x i1> {valid} to i{lanes}")
+            bits = bits if lanes == 64 else b(f"zext i{lanes} {bits} to i64")
+        copy(b.load("i64", entry, 8), bits, b.at("%to", b.mul(number, "%width"), kind))
 
-    b.loop(0, "%taps", 1, tap, [("i64", first_z), ("i64", first_y), ("i64", first_x)])
+    b.loop(0, "%taps", 1, tap)
 
 
 def _wide(b: Builder, lanes: int, value: Operand) -> str:
