@@ -174,19 +174,19 @@ def test_weight_gradients_beyond_one_block(target: StandInTarget) -> None:
 @pytest.mark.parametrize("dtype", [dtypes.float32, dtypes.float64, dtypes.bfloat16, dtypes.int32], ids=lambda d: d.name)
 def test_phases_write_every_second_or_third_element(target: StandInTarget, dtype: dtypes.DType) -> None:
     rng = np.random.default_rng(6)
-    for step, size, rows in [(2, 21, 20), (3, 40, 7), (2, 64, 130)]:
-        x = guard(values(rng, (2, 4, 9, 30), dtype))
+    for step, size, rows, high in [(2, 21, 20, 9), (3, 40, 7, 9), (2, 64, 130, 9), (2, 9, 5, 1)]:
+        x = guard(values(rng, (2, 4, high, 30), dtype))
         w = guard(values(rng, (rows, 4, 3, 2 * step), dtype))
-        c = guarded((2, rows, 9, size), dtype.numpy)
-        phases, want = [], np.zeros((2, rows, 9, size), x.dtype if dtype.category == 1 else np.float64)
+        c = guarded((2, rows, high, size), dtype.numpy)
+        phases, want = [], np.zeros((2, rows, high, size), x.dtype if dtype.category == 1 else np.float64)
         for start in range(step):
             count = len(range(start, size, step))
-            geometry = primitives.WindowGeometry((3, 2), (9, count), (1, 1), (1, start), (1, -1), 1)
+            geometry = primitives.WindowGeometry((3, 2), (high, count), (1, 1), (1, start), (1, -1), 1)
             steps = strides(w)
             phases.append(Phase(windows_of(geometry, x), start, (1, step), start, (0, *steps[:3], steps[3] * step)))
             part = w[..., start::step].astype(want.dtype).reshape(rows, -1)
-            want[..., start::step] = np.matmul(part, columns(geometry, x, dtype)[:, 0]).reshape(2, rows, 9, count)
-        call = templates.convolution(dtype, ref(0), ref(1), ref(2), (9, size), rows, phases)
+            want[..., start::step] = np.matmul(part, columns(geometry, x, dtype)[:, 0]).reshape(2, rows, high, count)
+        call = templates.convolution(dtype, ref(0), ref(1), ref(2), (high, size), rows, phases)
         run(call, [c, w, x], target, share=2)
         close(c, want, dtype)
 

@@ -192,6 +192,8 @@ def test_transpose_copy(target: StandInTarget, kind: type) -> None:
 
 
 KERNELS = [TemplateKernel("matmul", ("float32",)), TemplateKernel("matmul", ("bfloat16",)), TemplateKernel("copy"),
+           TemplateKernel("convolution", ("float32",)), TemplateKernel("convolution", ("float16",)),
+           TemplateKernel("convolution_weight", ("float64",)),
            TemplateKernel("scan", ("float32", "sum")), TemplateKernel("scatter", ("float32", "amax")),
            TemplateKernel("index_put", ("float16", True, 2)), TemplateKernel("fill", (4,)),
            TemplateKernel("transpose_copy", (4, "tiles")), TemplateKernel("transpose_copy", (2, "rows"))]

@@ -1,7 +1,8 @@
 """Convolutions over any number of dimensions: forward, transposed, and the gradient with respect to the weight.
 
-They become windows laid out as columns (N, groups, channels * kernel, positions) and one batched matrix product that writes
-the channels-first result directly. Depthwise convolutions are sums over windows.
+They become products with windows that are gathered on the way (``convolution_primitives.py``). Where windows do not overlap,
+and for complex numbers, windows are laid out as columns (N, groups, channels * kernel, positions) and one batched matrix
+product writes the channels-first result. Depthwise convolutions are sums over windows.
 """
 from __future__ import annotations
 
@@ -240,6 +241,7 @@ def _has_template(x: Expr, kernel: Sizes, attr: Convolution) -> bool:
 
 
 def _decomposed(x: Expr, weight: Expr, attr: Convolution, shape: Shape) -> Expr:
+    """Without the template: depthwise, or windows as columns."""
     if 0 in shape or 0 in x.shape or 0 in weight.shape:
         return full(shape, 0, x.dtype)
     if _is_depthwise(weight.shape, attr):
