@@ -15,6 +15,7 @@ from template_harness import StandInTarget, guard, guarded, host_targets, ref, r
 from torsh.compiler import convolution as templates  # noqa: E402
 from torsh.compiler.convolution import Phase, Windows  # noqa: E402
 from torsh.core import dtype as dtypes  # noqa: E402
+from torsh.core.errors import InvalidArgumentError  # noqa: E402
 from torsh.ops import convolution_primitives as primitives  # noqa: E402
 from torsh.ops.define import wide  # noqa: E402
 
@@ -189,6 +190,12 @@ def test_phases_write_every_second_or_third_element(target: StandInTarget, dtype
         call = templates.convolution(dtype, ref(0), ref(1), ref(2), (high, size), rows, phases)
         run(call, [c, w, x], target, share=2)
         close(c, want, dtype)
+
+
+def test_weight_gradients_of_large_kernels_are_refused() -> None:
+    windows = Windows(1, 1, 1, (200,), (129,), (72,), (1,), (0,), (1,), (200, 200, 200, 1))
+    with pytest.raises(InvalidArgumentError, match="129"):
+        templates.convolution_weight(dtypes.float32, ref(0), ref(1), ref(2), windows, 1, (72, 72, 72), 1)
 
 
 def test_what_is_padding_is_never_multiplied_with_what_is_there() -> None:

@@ -10,6 +10,7 @@ from torsh.compiler.kernel import BufferRef, Call, TemplateKernel
 from torsh.compiler.templates import coalesce, contiguous_strides
 from torsh.core.dtype import DType
 from torsh.core.errors import InvalidArgumentError
+from torsh.ops.convolution_primitives import MOST_TAPS
 
 _WINDOW_PARAMETERS: Final = ("kernel[3]", "counts[3]", "sizes[3]", "stride[3]", "padding[3]", "dilation[3]", "x_batch", "x_group",
                              "x_channel", "x_strides[3]", "batch", "groups", "rows", "channels", "taps")
@@ -24,7 +25,6 @@ WEIGHT_PARAMETERS: Final = (
     "c_slot", "c_offset", "g_slot", "g_offset", "x_slot", "x_offset", *_WINDOW_PARAMETERS, "c_group", "c_row", "g_batch", "g_group",
     "g_row", "parts", "m_block", "n_block")
 
-MOST_TAPS: Final = 128        # elements of a kernel whose gradient the template can compute
 _UNIT_PRODUCTS: Final = 1 << 20
 _MOST_UNITS: Final = 32
 _SMALL_IMAGE: Final = 512     # positions; partial tiles of larger images cost little

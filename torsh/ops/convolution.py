@@ -31,7 +31,15 @@ from torsh.ops.common import (
     transpose,
 )
 from torsh.ops.contraction import matmul, summed_products
-from torsh.ops.convolution_primitives import CONVOLVE, CONVOLVE_WEIGHT, Convolve, Phase, WindowGeometry, whole
+from torsh.ops.convolution_primitives import (
+    CONVOLVE,
+    CONVOLVE_WEIGHT,
+    MOST_TAPS,
+    Convolve,
+    Phase,
+    WindowGeometry,
+    whole,
+)
 from torsh.ops.define import Array, convert, wide
 from torsh.ops.expr import TABLE, Expr, Op, Shape, emit, emit1, emit2
 from torsh.ops.windows import (
@@ -47,9 +55,8 @@ from torsh.ops.windows import (
     window_view,
 )
 
-MOST_SIZE: Final = 1 << 28         # of a dimension for the templates, which count positions with 32 bits
+MOST_REACH: Final = 1 << 28        # along a dimension: the templates count with 32 bits
 
-MOST_TAPS: Final = 128             # elements of a kernel for the template of weight gradients
 ENOUGH_BLOCKS: Final = 8           # that threads share
 
 
@@ -233,7 +240,9 @@ def _geometry(attr: Convolution, kernel: Sizes, counts: Sizes) -> WindowGeometry
 
 def _has_template(x: Expr, kernel: Sizes, attr: Convolution) -> bool:
     """Are windows better gathered inside of the product? Not where copies of them are no larger than the input."""
-    if x.dtype.category not in (1, 2) or any(n >= MOST_SIZE for n in x.shape):
+    reach = [n + abs(a) + abs(b) + extent(k, d) + s for n, k, s, d, (a, b) in zip(
+        x.shape[2:], kernel, attr.stride, attr.dilation, attr.padding, strict=True)]
+    if x.dtype.category not in (1, 2) or any(n >= MOST_REACH for n in reach):
         return False
     if prod(kernel) == 1:
         return any(s > 1 for s in attr.stride)

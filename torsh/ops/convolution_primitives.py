@@ -11,6 +11,8 @@ from torsh.ops.define import Array, convert, wide
 from torsh.ops.expr import OPAQUE, Expr, Op, Shape
 from torsh.ops.windows import Pairs, Sizes, extent, numpy_windows
 
+MOST_TAPS: Final = 128       # elements of a kernel in ``convolve_weight``
+
 
 class WindowGeometry(NamedTuple):
     """Which windows of an input there are; one entry per spatial dimension, ``padding`` in front (negative: cut off).

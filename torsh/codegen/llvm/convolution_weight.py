@@ -13,7 +13,8 @@ from torsh.codegen.llvm.gemm import MERGE, TILE, write_merge, write_tiles
 from torsh.codegen.llvm.gemm_pack import PACK, write_pack
 from torsh.codegen.llvm.gemm_shape import Shape, arguments, pairs
 from torsh.codegen.llvm.template_builder import ENTRY, Builder, Module, Operand
-from torsh.compiler.convolution import MOST_TAPS, WEIGHT_PARAMETERS
+from torsh.compiler.convolution import WEIGHT_PARAMETERS
+from torsh.ops.convolution_primitives import MOST_TAPS
 
 if TYPE_CHECKING:
     from torsh.codegen.llvm.target import Target
