@@ -194,6 +194,8 @@ def test_transpose_copy(target: StandInTarget, kind: type) -> None:
 
 KERNELS = [TemplateKernel("matmul", ("float32",) * 3), TemplateKernel("matmul", ("int32", "int8", "int8")),
            TemplateKernel("matmul", ("float32", "float32", "int8")), TemplateKernel("matmul", ("bfloat16",) * 3),
+           TemplateKernel("convolution", ("float32",)), TemplateKernel("convolution", ("float16",)),
+           TemplateKernel("convolution_weight", ("float64",)),
            TemplateKernel("copy"), TemplateKernel("scan", ("float32", "sum")), TemplateKernel("scatter", ("float32", "amax")),
            TemplateKernel("index_put", ("float16", True, 2)), TemplateKernel("fill", (4,)),
            TemplateKernel("transpose_copy", (4, "tiles")), TemplateKernel("transpose_copy", (2, "rows"))]

@@ -33,6 +33,8 @@ PROGRAMS = {
     "reshape": lambda n, m: (data(n, 4 * m).reshape(n, 4, m).transpose(1, 2) + 1).reshape(n, 4 * m),
     "write": lambda n, m: written(n, m),
     "conv": lambda n, m: F.conv2d(data(2, 3, n + 2, m + 2), torch.from_numpy(IMAGES), padding=1),
+    "conv gradients": lambda n, m: convolved(n, m, 1, 1),
+    "strided conv gradients": lambda n, m: convolved(n + 2, m + 2, 2, 2),
     "pool": lambda n, m: F.max_pool2d(data(2, 3, 2 * n, 2 * m), 2),
     "gather": lambda n, m: data(n, m)[torch.arange(n - 1, -1, -1)],
     "cumsum": lambda n, m: data(n, m).cumsum(0),
@@ -52,6 +54,14 @@ def gradients(n, m):
     w = torch.from_numpy(WEIGHT.copy()).requires_grad_()
     F.cross_entropy(F.linear(data(n, 8), w), torch.arange(n) % 5).backward()
     return w.grad
+
+
+def convolved(n, m, stride, groups):
+    x = data(3, 3 * groups, n, m).requires_grad_()
+    w = torch.from_numpy(np.concatenate([IMAGES] * groups)).requires_grad_()
+    y = F.conv2d(x, w, torch.arange(4 * groups).float(), padding=1, stride=stride, groups=groups)
+    (y * y * 1e-3).sum().backward()
+    return torch.cat([x.grad.flatten(), w.grad.flatten()])
 
 
 SIZES = [(6, 7), (9, 5), (11, 7), (13, 4), (1, 7), (16, 16), (33, 17), (2, 1), (8, 64), (70, 3), (300, 260), (12, 7), (1, 1)]

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -25,7 +26,8 @@ PLAIN: list[tuple[Any, ...]] = [
     ((1, 3, 8, 9), (4, 3, 4, 3), (1, 1), "same", (1, 1), 1), ((2, 3, 10), (4, 3, 3), (2,), (1,), (1,), 1),
     ((2, 2, 5, 6, 7), (3, 2, 3, 2, 3), (1, 2, 1), (1, 0, 1), (1, 1, 2), 1), ((3, 20, 12, 12), (2, 20, 5, 5), (1, 1), "valid",
                                                                            (1, 1), 1),
-    ((0, 3, 8, 8), (4, 3, 3, 3), (1, 1), (0, 0), (1, 1), 1), ((2, 3, 8, 8), (4, 3, 2, 2), (3, 3), (0, 0), (1, 1), 1)]
+    ((0, 3, 8, 8), (4, 3, 3, 3), (1, 1), (0, 0), (1, 1), 1), ((2, 3, 8, 8), (4, 3, 2, 2), (3, 3), (0, 0), (1, 1), 1),
+    ((2, 2, 16, 15), (3, 2, 13, 12), (1, 1), (6, 5), (1, 1), 1), ((1, 2, 500), (3, 2, 300), (1,), (7,), (1,), 1)]
 # input, weight, stride, padding, output padding, groups, dilation
 TRANSPOSED: list[tuple[Any, ...]] = [
     ((2, 3, 5, 5), (3, 4, 3, 3), (1, 1), (0, 0), (0, 0), 1, (1, 1)), ((2, 3, 5, 5), (3, 4, 3, 3), (2, 2), (1, 1), (1, 1), 1, (1, 1)),
@@ -55,6 +57,62 @@ def test_transposed_convolution(case: int) -> None:
     compare(lambda x, w, b: convolution_expr(x, w, b, stride, padding, dilation, groups, True, extra),
             lambda x, w, b: theirs(x, w, b, stride, padding, extra, groups, dilation), normal(*shape), normal(*weight),
             normal(weight[1] * groups), message=str(TRANSPOSED[case]))
+
+
+def laid_out(x: Any, layout: str) -> Any:
+    """The same tensor of images, laid out in another way in memory."""
+    if layout == "channels last":
+        return x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+    if layout == "flipped":
+        return x.flip(2).flip(2).flip(3).flip(3)
+    if layout == "transposed":
+        return x.transpose(2, 3).contiguous().transpose(2, 3)
+    return x[:, :, ::2, 1:-1] if layout == "cut" else x.expand(3, *x.shape[1:]) if layout == "repeated" else x
+
+
+@pytest.mark.parametrize("layout", ["channels last", "flipped", "transposed", "cut", "repeated"])
+@pytest.mark.parametrize("geometry", [(3, 1, 1, 1), (3, 2, 1, 2), (5, 2, 2, 1), (2, 3, 0, 1)])
+def test_convolution_of_views(layout: str, geometry: tuple[int, int, int, int]) -> None:
+    """Inputs and weights that are views, and gradients through them."""
+    import torsh
+    kernel, stride, padding, groups = geometry
+    arrays = normal(1 if layout == "repeated" else 3, 4 * groups, 18, 15), normal(6, 4, kernel, kernel)
+    results = []
+    for m in (torch, torsh):
+        x, w = [m.from_numpy(a.copy()).requires_grad_() for a in arrays]  # type: ignore[attr-defined]
+        weight = laid_out(w, layout) if layout in ("channels last", "flipped", "transposed") else w
+        y = m.nn.functional.conv2d(laid_out(x, layout), weight, stride=stride, padding=padding, groups=groups)
+        (y * y.detach()).sum().backward()
+        results.append([v.detach().numpy() for v in (y, x.grad, w.grad)])
+    for theirs, mine in zip(*results, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-4 * abs(theirs).max())
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16", "int32", "int64", "int8"])
+def test_convolution_of_other_dtypes(dtype: str) -> None:
+    """Values as PyTorch's, rounded once."""
+    import torsh
+    x, w = normal(2, 9, 13, 11) * 4, normal(5, 9, 3, 3) * 4
+    results = [np.asarray(m.nn.functional.conv2d(*[m.from_numpy(a).to(getattr(m, dtype)) for a in (x, w)], padding=1,
+                                                 stride=(1, 2)).to(m.float64).numpy()) for m in (torch, torsh)]
+    tolerance = {"float64": 1e-12, "float16": 2e-3, "bfloat16": 1e-2}.get(dtype, 0)
+    np.testing.assert_allclose(results[1], results[0], rtol=tolerance, atol=tolerance * abs(results[0]).max())
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_convolution_shared_among_threads(threads: int) -> None:
+    """Values and gradients of convolutions that are large enough to be shared, small images and large ones."""
+    import torsh
+    before = torsh.get_num_threads()
+    torsh.set_num_threads(threads)
+    try:
+        for shape, weight, stride in [((5, 64, 7, 7), (130, 64, 3, 3), 1), ((2, 3, 60, 60), (20, 3, 7, 7), 2),
+                                      ((1, 40, 40, 40), (70, 40, 3, 3), 1), ((9, 40, 14, 14), (60, 40, 3, 3), 2)]:
+            compare(lambda x, w: convolution_expr(x, w, None, (stride,) * 2, (1, 1), (1, 1)),  # noqa: B023
+                    lambda x, w: F.conv2d(x, w, stride=stride, padding=1), normal(*shape), normal(*weight),  # noqa: B023
+                    message=f"{shape} {weight} {stride}")
+    finally:
+        torsh.set_num_threads(before)
 
 
 def test_convolution_errors() -> None:

@@ -1,13 +1,13 @@
 """Steps that are not loop kernels -> calls of templates, and host steps."""
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from torsh.compiler import templates
+from torsh.compiler import convolution, templates
 from torsh.compiler.assemble import Fusion
 from torsh.compiler.graph import HOST, operands, without_reshapes
 from torsh.compiler.kernel import BufferRef, Call
@@ -83,6 +83,33 @@ class CallBuilder:
                                 None if bias is None else (self.place(self.fusion.buffer_of(bias)), 1),
                                 stored=(a.dtype, b.dtype))
 
+    def convolve(self, e: Expr) -> Call:
+        """Product of matrices with windows, and a bias per row."""
+        attr: Any = e.attr
+        weight, x, *bias = e.args
+        (w_ref, w_strides), (x_ref, x_strides) = self.operand(weight), self.operand(x)
+        outer = contiguous_strides(e.shape[2:])
+        phases = []
+        for p in attr.phases:
+            steps = [s * step for s, step in zip(w_strides[3:], p.tap_step, strict=True)]
+            phases.append(convolution.Phase(
+                _windows(x, x_strides, p.geometry), _dot(p.start, outer), p.step, _dot(p.tap_start, w_strides[3:]),
+                (*w_strides[:3], *steps)))
+        added = None
+        if bias:
+            bias_ref, (stride,) = self.operand(bias[0])
+            added = bias_ref, stride
+        return convolution.convolution(e.dtype, self.result(e), w_ref, x_ref, e.shape[2:], weight.shape[1], phases, added)
+
+    def convolve_weight(self, e: Expr) -> Call:
+        """Sums of products with windows over all positions."""
+        g, x = e.args
+        attr: Any = e.attr
+        geometry, parts = attr
+        (g_ref, g_strides), (x_ref, x_strides) = self.operand(g), self.operand(x)
+        return convolution.convolution_weight(x.dtype, self.result(e), g_ref, x_ref, _windows(x, x_strides, geometry),
+                                              g.shape[2], g_strides[:3], parts)
+
     def cumsum(self, e: Expr) -> Call:
         """Running sums."""
         return self._scan(e, "sum")
@@ -138,3 +165,15 @@ class CallBuilder:
             else:
                 args.append(ArrayRef(self.place(self.fusion.buffer_of(base)), a.shape, a.dtype))
         return HostStep(e.op, e.attr, tuple(args), ArrayRef(self.result(e), e.shape, e.dtype))
+
+
+def _windows(x: Expr, strides: tuple[int, ...], geometry: Any) -> convolution.Windows:
+    """The windows of the input of a convolution that has these strides."""
+    channels = x.shape[1] // geometry.groups
+    return convolution.Windows(x.shape[0], geometry.groups, channels, x.shape[2:], geometry.kernel, geometry.counts,
+                               geometry.stride, geometry.padding, geometry.dilation,
+                               (strides[0], strides[1] * channels, *strides[1:]))
+
+
+def _dot(places: Sequence[int], strides: Sequence[int]) -> int:
+    return sum([p * s for p, s in zip(places, strides, strict=True)])

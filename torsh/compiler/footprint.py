@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, Final
 
-from torsh.compiler import templates
+from torsh.compiler import convolution, templates
 from torsh.compiler.kernel import Call, LoopKernel, TemplateKernel
 from torsh.compiler.plan import ArrayRef, HostStep
 from torsh.core.dtype import dtype_by_name
 from torsh.core.errors import CompileError
 from torsh.core.shape import contiguous_strides
+from torsh.ops.define import wide
 
 
 @dataclass(slots=True)
@@ -188,6 +189,36 @@ def _matmul(call: Call) -> list[Region]:
     return result
 
 
+def _phases(call: Call) -> Iterator[dict[str, Any]]:
+    """The parameters of each phase of a convolution."""
+    words = convolution.word_count(convolution.CONVOLUTION_PARAMETERS)
+    for number in range(call.params[0]):
+        yield named(convolution.CONVOLUTION_PARAMETERS, call.params[1 + number * words:])
+
+
+def _convolution(call: Call) -> list[Region]:
+    size = dtype_by_name(_options(call)[0]).itemsize
+    result = []
+    for p in _phases(call):
+        batch, groups, rows = p["batch"], p["groups"], p["rows"]
+        w = [(groups, p["w_group"]), (rows, p["w_row"]), (p["channels"], p["w_channel"]),
+             *zip(p["kernel"], p["w_kernel"], strict=True)]
+        c = [(batch, p["c_batch"]), (groups, p["c_group"]), (rows, p["c_row"]), *zip(p["counts"], p["c_strides"], strict=True)]
+        result += [_region(p, "w", size, w), _region(p, "x", size, convolution.touched(p)), _region(p, "c", size, c, True)]
+        if p["has_bias"]:
+            result.append(_region(p, "bias", size, [(groups * rows, p["bias_stride"])]))
+    return result
+
+
+def _convolution_weight(call: Call) -> list[Region]:
+    p = named(convolution.WEIGHT_PARAMETERS, call.params)
+    dtype = dtype_by_name(_options(call)[0])
+    batch, groups, rows = (p["batch"], p["g_batch"]), (p["groups"], p["g_group"]), (p["rows"], p["g_row"])
+    count = p["parts"] * p["groups"] * p["rows"] * p["channels"] * p["taps"]
+    return [_region(p, "g", dtype.itemsize, [batch, groups, rows, (prod(p["counts"]), 1)]),
+            _region(p, "x", dtype.itemsize, convolution.touched(p)), _region(p, "c", wide(dtype).itemsize, [(count, 1)], True)]
+
+
 def _scan(call: Call) -> list[Region]:
     p = named(templates.SCAN_PARAMETERS, call.params)
     size = dtype_by_name(_options(call)[0]).itemsize
@@ -247,7 +278,8 @@ def _transpose(call: Call) -> list[Region]:
 
 
 _TEMPLATES: Final[dict[str, Callable[[Call], list[Region]]]] = {
-    "matmul": _matmul, "scan": _scan, "scatter": _scatter, "index_put": _index_put, "fill": _fill, "copy": _copy,
+    "matmul": _matmul, "convolution": _convolution,
+    "convolution_weight": _convolution_weight, "scan": _scan, "scatter": _scatter, "index_put": _index_put, "fill": _fill, "copy": _copy,
     "transpose_copy": _transpose}
 
 
@@ -260,7 +292,16 @@ def flops(step: Call | HostStep) -> int:
     if step.kernel.name == "matmul":
         p = named(templates.MATMUL_PARAMETERS, step.params)
         return 2 * prod(p["batch"]) * p["m"] * p["n"] * p["k"]
+    if step.kernel.name == "convolution":
+        return sum([_products(p) for p in _phases(step)])
+    if step.kernel.name == "convolution_weight":
+        return _products(named(convolution.WEIGHT_PARAMETERS, step.params))
     return 0
+
+
+def _products(p: dict[str, Any]) -> int:
+    """Operations of a convolution with these parameters."""
+    return 2 * prod([p[name] for name in ("batch", "groups", "rows", "channels", "taps")]) * prod(p["counts"])
 
 
 _FREE: Final = frozenset(("load", "store", "index_load", "constant", "scalar", "iota", "cast"))

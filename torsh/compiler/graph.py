@@ -25,11 +25,12 @@ INPUT: Final = "input"
 INLINE: Final = "inline"       # elementwise ops, iota, index, gather
 LOOK: Final = "view"
 REDUCE: Final = "reduce"
-TEMPLATE: Final = "template"   # matmul, scatter, index_put, scans
+TEMPLATE: Final = "template"   # matmul, convolutions, scatter, index_put, scans
 ASSEMBLE: Final = "assemble"   # cat, view_write: a buffer written in parts
 HOST: Final = "host"
 NOTHING: Final = "nothing"     # a buffer with undefined contents, or without elements
 
+_WINDOWED: Final = {"convolve": (1,), "convolve_weight": (0, 1)}     # templates: the operands that they read in rows
 _CHEAP: Final = 6              # operations that are rather repeated than stored
 _LONG: Final = 96              # operations in one inlined expression before it is cut
 _WORTH: Final = 8              # operations that broadcasting should not repeat
@@ -76,6 +77,8 @@ def has_template(e: Expr) -> bool:
         return dtype.category in (1, 2)
     if name in ("cumsum", "cumprod"):
         return not dtype.is_complex
+    if name in _WINDOWED:
+        return True
     if name == "scatter":
         mode = attr[1]
         return len(e.shape) <= 6 and (mode == "set" or dtype.category in (1, 2))
@@ -205,7 +208,10 @@ class Graph:
                 self.operations[base] = 1
             return
         base = source_of(a)
-        if base.op in (SCALAR_OP, CONSTANT_OP) or not self._addressable(a):
+        if any(a is e.args[k] for k in _WINDOWED.get(e.op.name, ())) and not self._in_rows(a):
+            self.stored.add(a)
+            self.operations[a] = 1
+        elif base.op in (SCALAR_OP, CONSTANT_OP) or not self._addressable(a):
             while a.op.kind == VIEW and a.op.name != "reshape" and prod(a.args[0].shape) == prod(a.shape):
                 a = a.args[0]               # strides express what is above the first reshape
             self.stored.add(a)
@@ -214,19 +220,25 @@ class Graph:
             self.stored.add(base)
             self.operations[base] = 1
 
-    def _addressable(self, a: Expr) -> bool:
-        """Can strides express the view chain? (Asked before its source is known to be stored.)"""
+    def _in_rows(self, a: Expr) -> bool:
+        """Are neighbours along the last dimension neighbours in memory? Convolutions read along it again and again."""
+        return self._addressable(a, lambda strides: strides[-1] == 1 or a.shape[-1] == 1)
+
+    def _addressable(self, a: Expr, suits: Callable[[tuple[int, ...]], bool] | None = None) -> bool:
+        """Can strides (that suit) express the view chain? (Asked before its source is known to be stored.)"""
         base = source_of(a)
         added = not self.in_memory(base)
         if added:
             self.stored.add(base)
         try:
-            self.geometry(a)
-            return True
+            strides = self.geometry(a)[2]
+            if suits is None or suits(strides):
+                return True
         except (NeedSplit, Inexpressible):
-            if added:
-                self.stored.discard(base)
-            return False
+            pass
+        if added:
+            self.stored.discard(base)
+        return False
 
     def in_memory(self, e: Expr) -> bool:
         """Does the expression have a buffer?"""

@@ -1,7 +1,8 @@
 """Convolutions over any number of dimensions: forward, transposed, and the gradient with respect to the weight.
 
-They become windows laid out as columns (N, groups, channels * kernel, positions) and one batched matrix product that writes
-the channels-first result directly. Depthwise convolutions are sums over windows.
+They become products with windows that are gathered on the way (``convolution_primitives.py``). Where windows do not overlap,
+and for complex numbers, windows are laid out as columns (N, groups, channels * kernel, positions) and one batched matrix
+product writes the channels-first result. Depthwise convolutions are sums over windows.
 """
 from __future__ import annotations
 
@@ -30,6 +31,15 @@ from torsh.ops.common import (
     transpose,
 )
 from torsh.ops.contraction import matmul, summed_products
+from torsh.ops.convolution_primitives import (
+    CONVOLVE,
+    CONVOLVE_WEIGHT,
+    MOST_TAPS,
+    Convolve,
+    Phase,
+    WindowGeometry,
+    whole,
+)
 from torsh.ops.define import Array, convert, wide
 from torsh.ops.expr import TABLE, Expr, Op, Shape, emit, emit1, emit2
 from torsh.ops.windows import (
@@ -44,6 +54,10 @@ from torsh.ops.windows import (
     window_counts,
     window_view,
 )
+
+MOST_REACH: Final = 1 << 28        # along a dimension: the templates count with 32 bits
+
+ENOUGH_BLOCKS: Final = 8           # that threads share
 
 
 class Convolution(NamedTuple):
@@ -209,8 +223,35 @@ def _depthwise(x: Expr, weight: Expr, attr: Convolution) -> Expr:
     return reshape(out, (x.shape[0], weight.shape[0], *windows.shape[3:3 + rank]))
 
 
-def _forward(x: Expr, weight: Expr, attr: Convolution, shape: Shape) -> Expr:
-    if 0 in shape or 0 in x.shape:
+def _forward(x: Expr, weight: Expr, attr: Convolution, shape: Shape, bias: Expr | None = None) -> Expr:
+    if 0 in shape or 0 in x.shape or 0 in weight.shape or _is_depthwise(weight.shape, attr) or not _has_template(
+            x, weight.shape[2:], attr):
+        out = _decomposed(x, weight, attr, shape)
+        return out if bias is None else add(out, reshape(bias, (shape[1], *(1,) * len(attr.stride))))
+    grouped = reshape(weight, (attr.groups, weight.shape[0] // attr.groups, *weight.shape[1:]))
+    return emit(CONVOLVE, (grouped, x) if bias is None else (grouped, x, bias),
+                whole(_geometry(attr, weight.shape[2:], shape[2:])))
+
+
+def _geometry(attr: Convolution, kernel: Sizes, counts: Sizes) -> WindowGeometry:
+    return WindowGeometry(tuple(kernel), tuple(counts), attr.stride, tuple([before for before, _ in attr.padding]),
+                          attr.dilation, attr.groups)
+
+
+def _has_template(x: Expr, kernel: Sizes, attr: Convolution) -> bool:
+    """Are windows better gathered inside of the product? Not where copies of them are no larger than the input."""
+    reach = [n + abs(a) + abs(b) + extent(k, d) + s for n, k, s, d, (a, b) in zip(
+        x.shape[2:], kernel, attr.stride, attr.dilation, attr.padding, strict=True)]
+    if x.dtype.category not in (1, 2) or any(n >= MOST_REACH for n in reach):
+        return False
+    if prod(kernel) == 1:
+        return any(s > 1 for s in attr.stride)
+    return any(s < extent(k, d) for k, s, d in zip(kernel, attr.stride, attr.dilation, strict=True))
+
+
+def _decomposed(x: Expr, weight: Expr, attr: Convolution, shape: Shape) -> Expr:
+    """Without the template: depthwise, or windows as columns."""
+    if 0 in shape or 0 in x.shape or 0 in weight.shape:
         return full(shape, 0, x.dtype)
     if _is_depthwise(weight.shape, attr):
         return _depthwise(x, weight, attr)
@@ -247,6 +288,10 @@ def _transposed(x: Expr, weight: Expr, attr: Convolution, shape: Shape) -> Expr:
 def _spread_out(x: Expr, weight: Expr, attr: Convolution, shape: Shape) -> Expr:
     """A transposed convolution of stride 1 as a plain one with the windows reversed."""
     kernel = weight.shape[2:]
+    if _is_templated_transposed(x, weight, attr._replace(stride=(1,) * len(kernel))):
+        geometry = WindowGeometry(tuple(kernel), tuple(shape[2:]), (1,) * len(kernel), tuple([-a for a, _ in attr.padding]),
+                                  tuple([-d for d in attr.dilation]), attr.groups)
+        return emit2(CONVOLVE, _exchanged(weight, attr.groups), x, whole(geometry))
     pairs = []
     for n, out, k, d, (before, _) in zip(x.shape[2:], shape[2:], kernel, attr.dilation, attr.padding, strict=True):
         first = extent(k, d) - 1 - before
@@ -255,7 +300,19 @@ def _spread_out(x: Expr, weight: Expr, attr: Convolution, shape: Shape) -> Expr:
     return _forward(x, _turned(weight, attr.groups), plain, shape)
 
 
-class Phase(NamedTuple):
+def _is_templated_transposed(x: Expr, weight: Expr, attr: Convolution) -> bool:
+    """Can the template compute this transposed convolution (of several inputs and outputs per group)?"""
+    depthwise = weight.shape[0] == attr.groups > 1
+    return not depthwise and _has_template(x, weight.shape[2:], attr)
+
+
+def _exchanged(weight: Expr, groups: int) -> Expr:
+    """The weight of a transposed convolution as (groups, outputs, inputs, *kernel)."""
+    inputs, outputs, *kernel = weight.shape
+    return transpose(reshape(weight, (groups, inputs // groups, outputs, *kernel)), 1, 2)
+
+
+class DimensionPhase(NamedTuple):
     """Every stride-th element of a result along one dimension: where they are, and what they are computed from."""
 
     start: int      # first of these elements
@@ -265,14 +322,21 @@ class Phase(NamedTuple):
     offset: int     # the first one in terms of the input: padding before it
 
 
-def _phases(stride: int, before: int, kernel: int, out: int) -> list[Phase]:
+def _phases(stride: int, before: int, kernel: int, out: int) -> list[DimensionPhase]:
     # Element q gets x[i] * w[k] with i * stride + k = q + before: k has the remainder of q + before.
     found = []
     for start in range(min(stride, out)):
         tap = (start + before) % stride
         length = (out - 1 - start) // stride + 1
-        found.append(Phase(start, length, tap, max(-(-(kernel - tap) // stride), 0), (start + before - tap) // stride))
+        found.append(DimensionPhase(start, length, tap, max(-(-(kernel - tap) // stride), 0), (start + before - tap) // stride))
     return found
+
+
+def _phase(parts: tuple[DimensionPhase, ...], attr: Convolution) -> Phase:
+    ones = (1,) * len(parts)
+    geometry = WindowGeometry(tuple([p.taps for p in parts]), tuple([p.length for p in parts]), ones,
+                              tuple([-p.offset for p in parts]), tuple([-1 for _ in parts]), attr.groups)
+    return Phase(geometry, tuple([p.start for p in parts]), attr.stride, tuple([p.tap for p in parts]), attr.stride)
 
 
 def _by_phases(x: Expr, weight: Expr, attr: Convolution, shape: Shape) -> Expr:
@@ -280,6 +344,9 @@ def _by_phases(x: Expr, weight: Expr, attr: Convolution, shape: Shape) -> Expr:
     kernel, rank = weight.shape[2:], len(attr.stride)
     every = [_phases(s, before, k, n) for s, (before, _), k, n in zip(
         attr.stride, attr.padding, kernel, shape[2:], strict=True)]
+    if all(p.taps for phases in every for p in phases) and _is_templated_transposed(x, weight, attr):
+        attribute = Convolve(tuple(shape[2:]), tuple([_phase(p, attr) for p in product(*every)]))
+        return emit2(CONVOLVE, _exchanged(weight, attr.groups), x, attribute)
     out = full(shape, 0, x.dtype)
     for phase in product(*every):
         if not all(p.taps for p in phase):
@@ -310,7 +377,9 @@ def _tiled(x: Expr, weight: Expr, attr: Convolution, shape: Shape) -> Expr:
 def _decompose(e: Expr) -> Expr:
     attr: Convolution = e.attr  # type: ignore[assignment]
     x, weight, *bias = e.args
-    out = (_transposed if attr.transposed else _forward)(x, weight, attr, e.shape)
+    if not attr.transposed:
+        return _forward(x, weight, attr, e.shape, *bias)
+    out = _transposed(x, weight, attr, e.shape)
     return add(out, reshape(bias[0], (e.shape[1], *(1,) * len(attr.stride)))) if bias else out
 
 
@@ -393,9 +462,20 @@ def _weight_decompose(e: Expr) -> Expr:
         total = reduce_sum(mul(windows, rows), (0, *range(3, 3 + rank)))
         return cast(reshape(total, e.shape), e.dtype)
     rows = reshape(g, (g.shape[0], groups, g.shape[1] // groups, prod(g.shape[2:])))
+    if _has_template(x, kernel, config) and prod(kernel) <= MOST_TAPS:
+        geometry = _geometry(config, kernel, g.shape[2:])
+        products = emit2(CONVOLVE_WEIGHT, rows, x, (geometry, _parts(rows.shape, prod(e.shape[1:]))))
+        return cast(reshape(reduce_sum(products, (0,)), e.shape), e.dtype)
     products = summed_products(rows, transpose(_kernel_major_columns(x, config, kernel), 2, 3))
     by_kernel = reshape(products, (e.shape[0], *kernel, e.shape[1]))
     return permute(by_kernel, (0, rank + 1, *range(1, rank + 1)))
+
+
+def _parts(rows: Shape, columns: int) -> int:
+    """In how many parts the positions are summed: several where the result is too small to be shared among threads."""
+    batch, groups, outputs, positions = rows
+    blocks = groups * max(1, outputs // 56) * max(1, columns // 128)
+    return max(1, min(-(-ENOUGH_BLOCKS // blocks), batch * positions // 2048))
 
 
 def _kernel_major_columns(x: Expr, attr: Convolution, kernel: Sizes) -> Expr:

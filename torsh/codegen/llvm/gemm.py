@@ -125,7 +125,7 @@ def _write_tile(module: Module, shape: Shape, rows: int) -> None:
 
     narrow = b.less("%columns", lanes + 1)
     sums = b.when(narrow, lambda: product(1), lambda: product(vectors), [vector] * (rows * vectors))
-    masks = _column_masks(b, shape, vectors, "%columns") if shape.masks else []
+    masks = column_masks(b, shape, vectors, "%columns") if shape.masks else []
 
     def init() -> list[str]:
         result = []
@@ -166,7 +166,7 @@ def _write_panel_head(module: Module, shape: Shape) -> None:
     b.finish()
 
 
-def _column_masks(b: Builder, shape: Shape, vectors: int, columns: Operand) -> list[str]:
+def column_masks(b: Builder, shape: Shape, vectors: int, columns: Operand) -> list[str]:
     """Masks of the vectors of a tile whose first ``columns`` columns exist."""
     bits = 8 * shape.number.kind_bytes
     masks = []
