@@ -8,7 +8,7 @@ from torsh.codegen.llvm.template_builder import Builder, Module, Operand, ignore
 PREFETCHED_ROWS = 8     # how far ahead rows that are packed are asked for
 PACK = ("ptr from", "i64 row_step", "i64 k_step", "ptr to", "i64 k", "i64 rows", "i64 width")
 
-def write_pack(module: Module, shape: Shape) -> None:
+def write_pack(module: Module, shape: Shape, pack: str = "pack") -> None:
     """to[k][width] = from[row * row_step + k * k_step] for ``rows`` rows, in groups of one vector of rows.
 
     Whatever the strides, only elements that exist are read. k is rounded up to whole vectors in ``to``. Where the shape is
@@ -18,19 +18,19 @@ def write_pack(module: Module, shape: Shape) -> None:
     bits = 8 * number.kind_bytes
     plain = (_pack_transposed, _pack_copied, _pack_strided)
     writers = (_pairs_transposed, _pairs_copied, _pairs_strided) if shape.paired else plain
-    for name, write in zip(("pack_transposed", "pack_copied", "pack_strided"), writers, strict=True):
-        b = Builder(module, name, arguments(PACK))
+    for name, write in zip(("transposed", "copied", "strided"), writers, strict=True):
+        b = Builder(module, f"{pack}_{name}", arguments(PACK))
         write(b, number, values, lanes, bits)
         b.finish()
-    b = Builder(module, "pack", arguments(PACK))
+    b = Builder(module, pack, arguments(PACK))
 
     def group(row: str) -> None:
         rows = b.min(b.sub("%rows", row), lanes)
         given = pairs(PACK, (b.at("%from", b.mul(row, "%row_step"), number.stored), "%row_step", "%k_step",
                              b.at("%to", row, number.kind), "%k", rows, "%width"))
-        b.when(b.equal("%k_step", 1), lambda: b.call("pack_transposed", *given),
-               lambda: ignore(b.when(b.equal("%row_step", 1), lambda: b.call("pack_copied", *given),
-                                      lambda: b.call("pack_strided", *given))))
+        b.when(b.equal("%k_step", 1), lambda: b.call(f"{pack}_transposed", *given),
+               lambda: ignore(b.when(b.equal("%row_step", 1), lambda: b.call(f"{pack}_copied", *given),
+                                      lambda: b.call(f"{pack}_strided", *given))))
 
     if shape.paired:
         b.loop(0, "%rows", lanes, group)

@@ -1,0 +1,253 @@
+"""Attention backward: blocks of weights are computed again from the logarithm of their sums (Dao et al., 2022, 2023).
+
+A work unit is a chunk of the keys of one batch item (or several whole items that are small). It owns the gradients of its keys and
+values, and a part of the query's gradient that nobody else writes: results do not depend on the number of threads.
+"""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torsh.codegen.llvm.attention_parts import (
+    PANELS,
+    ROWS,
+    UNROLLED,
+    Parts,
+    begin,
+    carve,
+    item_offsets,
+    lane_limits,
+    seen,
+    write_rows,
+    write_tiles,
+    zeros,
+)
+from torsh.codegen.llvm.gemm_shape import arguments, pairs
+from torsh.codegen.llvm.template_builder import ENTRY, Builder, Operand
+from torsh.compiler.attention import BACKWARD_OPERANDS, BACKWARD_PARAMETERS, BACKWARD_RESULTS, WORK_BYTES
+
+if TYPE_CHECKING:
+    from torsh.codegen.llvm.target import Target
+
+WEIGHTS = ("ptr scores", "ptr slopes", "ptr mask", "ptr logsumexp", "ptr delta", "i64 n", "i64 limit", "i1 diagonal", "double scale")
+GATHERED = ("ptr from", "i64 step", "ptr to", "i64 count")
+GRADIENTS = tuple(f"{name}_gradient" for name in BACKWARD_RESULTS)
+BLOCK = ("ptr params", *[f"ptr {name}" for name in (*GRADIENTS, *BACKWARD_OPERANDS)], "i64 start", "i64 stop", "ptr work")
+
+
+def generate_attention_backward(dtype_name: str, mask: str, target: Target, symbol: str) -> str:
+    """LLVM text of the template."""
+    parts = begin(dtype_name, mask, target)
+    write_tiles(parts, "panel", 1, "%a_step")
+    write_tiles(parts, "row", parts.shape.columns, 1)
+    write_rows(parts, parts.number)
+    _write_gathered(parts)
+    _write_weights(parts)
+    _Block(parts).write()
+    _write_entry(parts, symbol)
+    return parts.module.render()
+
+
+def _write_gathered(parts: Parts) -> None:
+    """One number per query, one behind the other."""
+    number = parts.number
+    b = Builder(parts.module, "gathered", arguments(GATHERED))
+    b.loop(0, "%count", 1, lambda i: number.store(
+        b, number.load(b, b.at("%from", b.mul(i, "%step"), number.kind)), b.at("%to", i, number.kind)))
+    b.finish()
+
+
+def _write_weights(parts: Parts) -> None:
+    """Scores of one vector of queries become weights, and slopes of the weights those of the scores (without the scale)."""
+    number, lanes, columns, vector = parts.number, parts.shape.lanes, parts.shape.columns, parts.vector
+    b = Builder(parts.module, "weights", arguments(WEIGHTS))
+    scale, limits = parts.scalar(b, "%scale"), lane_limits(parts, b, "%limit")
+    given = number.load(b, "%logsumexp", lanes)
+    nothing = b(f"fcmp oeq {vector} {given}, {parts.constant('0xFFF0000000000000')}")      # a query that sees no key
+    bottom = b(f"select <{lanes} x i1> {nothing}, {vector} {parts.constant('0x7FF0000000000000')}, {vector} {given}")
+    below, delta = b(f"fneg {vector} {bottom}"), number.load(b, "%delta", lanes)
+
+    def one(r: Operand, diagonal: bool) -> None:
+        offset = b.mul(r, columns)
+        place, slope = b.at("%scores", offset, number.kind), b.at("%slopes", offset, number.kind)
+        score = number.multiply_add(b, number.load(b, place, lanes), scale, below, lanes)
+        if parts.mask != "none":
+            score = number.add(b, score, number.load(b, b.at("%mask", offset, number.kind), lanes), lanes)
+        weight = parts.exp(b, score)
+        if diagonal:
+            weight = b(f"select <{lanes} x i1> {seen(parts, b, limits, r)}, {vector} {weight}, {vector} zeroinitializer")
+        difference = b(f"fsub {vector} {number.load(b, slope, lanes)}, {delta}")
+        number.store(b, weight, place, lanes)
+        number.store(b, b(f"fmul {vector} {weight}, {difference}"), slope, lanes)
+
+    def nothing_more(r: str) -> None:
+        for name in ("%scores", "%slopes"):
+            number.store(b, "zeroinitializer", b.at(name, b.mul(r, columns), number.kind), lanes)
+
+    def plain() -> None:
+        whole = b.sub("%n", b.rem("%n", UNROLLED))
+
+        def several(r: str) -> None:
+            for k in range(UNROLLED):
+                one(b.add(r, k), False)
+        b.loop(0, whole, UNROLLED, several)
+        b.loop(whole, "%n", 1, lambda r: one(r, False))
+
+    if parts.mask == "none":
+        b.when("%diagonal", lambda: b.loop(0, "%n", 1, lambda r: one(r, True)) and None, plain)
+    else:
+        plain()
+    b.loop("%n", parts.rounded(b, "%n", UNROLLED), 1, nothing_more)
+    b.finish()
+
+
+class _Block:
+    """Writes the function ``block``: the keys from ``start`` to ``stop`` of one batch item."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        self.b = b = Builder(parts.module, "block", arguments(BLOCK))
+        self.word = word = b.words(BACKWARD_PARAMETERS)
+        shape, kind = parts.shape, parts.kind
+        columns, lanes = shape.columns, shape.lanes
+        self.size, self.width = size, width = word["size"], word["width"]
+        self.causal = b(f"icmp ne i64 {word['causal']}, 0")
+        self.scale = parts.scale(b, word)
+        self.long, self.broad = parts.rounded(b, size, columns), parts.rounded(b, width, columns)
+        deep_size, deep_width = parts.rounded(b, size, lanes), parts.rounded(b, width, lanes)
+        self.key_panel, self.value_panel = b.mul(deep_size, shape.row_width), b.mul(deep_width, shape.row_width)
+        key_block = word["key_block"]
+        scores = b.mul(b.add(key_block, UNROLLED), columns)
+        panels, high = b.ceil_div(key_block, shape.rows), b.add(key_block, UNROLLED)
+        factors = b.stack(2 * shape.number.kind_bytes)
+        parts.number.store(b, "1.0", factors)
+        scale = self.scale if kind == "double" else b(f"fptrunc double {self.scale} to {kind}")
+        self.one, self.factor = factors, b.at(factors, 1, kind)
+        parts.number.store(b, scale, self.factor)
+        names = ("queries", "slopes_of", "scores", "slopes", "masks", "query_rows", "slope_rows", "part", "logsumexp", "delta",
+                 "key_sum", "value_sum", "keys", "values", "key_rows")
+        sizes = (b.mul(deep_size, columns), b.mul(deep_width, columns), scores, scores, scores, b.mul(self.long, columns),
+                 b.mul(self.broad, columns), b.mul(self.long, columns + parts.group), columns, columns, b.mul(high, self.long),
+                 b.mul(high, self.broad), b.mul(panels, self.key_panel), b.mul(panels, self.value_panel),
+                 b.mul(key_block, self.long))
+        self.place = dict(zip(names, carve(b, "%work", kind, *sizes), strict=True))
+
+    def write(self) -> None:
+        """The whole function."""
+        b, word = self.b, self.word
+        # Queries that see no key of the chunk.
+        blind = b.mul(b.div("%start", self.parts.shape.columns), self.parts.shape.columns)
+        blind = b.select(self.causal, b.min(word["queries"], blind), 0)
+        self._if("query", lambda: zeros(self.parts, b, "%query_gradient", b.mul(blind, self.size)))
+        b.loop("%start", "%stop", word["key_block"], self.key_step)
+        b.finish()
+
+    def _if(self, result: str, body: object) -> None:
+        self.b.when(self.b(f"icmp ne i64 {self.word[f'has_{result}']}, 0"), body)  # type: ignore[arg-type]
+
+    def _matrix(self, name: str, row: Operand) -> tuple[str, str, str]:
+        """Where a row of an operand is, and its strides."""
+        step = self.word[f"{name}_row"]
+        return self.b.at(f"%{name}", self.b.mul(row, step), self.parts.shape.number.stored), step, self.word[f"{name}_column"]
+
+    def key_step(self, j: str) -> None:
+        """One block of keys: all queries, then its gradients."""
+        b, word, place, columns = self.b, self.word, self.place, self.parts.shape.columns
+        n = b.min(word["key_block"], b.sub("%stop", j))
+        for name, panels, k in (("key", "keys", self.size), ("value", "values", self.width)):
+            b.call("pack_panels", *pairs(PANELS, (*self._matrix(name, j), place[panels], k, n)))
+        at, row, column = self._matrix("key", j)
+        self.parts.pack(b, at, column, row, place["key_rows"], n, self.size, self.long)
+        high = b.add(word["key_block"], UNROLLED)
+        zeros(self.parts, b, place["key_sum"], b.mul(high, self.long))
+        zeros(self.parts, b, place["value_sum"], b.mul(high, self.broad))
+        first = b.select(self.causal, b.div(j, columns), 0)
+        b.loop(first, b.ceil_div(word["queries"], columns), 1, lambda t: self.query_step(t, j, n))
+        for name, source, factor, step, wide in (("key", "key_sum", self.factor, self.long, self.size),
+                                                 ("value", "value_sum", self.one, self.broad, self.width)):
+            to = b.at(f"%{name}_gradient", b.mul(j, wide), self.parts.kind)
+            values = (place[source], step, to, wide, factor, 0, "false", n, wide)
+            self._if(name, lambda values=values: b.call("rows", *pairs(ROWS, values)))
+
+    def query_step(self, t: str, j: str, n: str) -> None:
+        """One block of queries against a block of keys."""
+        b, word, place, parts, kind = self.b, self.word, self.place, self.parts, self.parts.kind
+        columns, rows, width = parts.shape.columns, parts.shape.rows, parts.shape.row_width
+        i = b.mul(t, columns)
+        mine, ahead = b.min(b.sub(word["queries"], i), columns), b.sub(i, j)
+        reach = b.add(ahead, mine)
+        reach = b.select(b.less(reach, 0), 0, reach)
+        n = b.select(self.causal, b.min(n, reach), n)
+        diagonal = b.both(self.causal, b.less(ahead, b.sub(n, 1)))
+        self._pack_queries(i, j, mine, n)
+        parts.product(b, "panel", place["keys"], self.key_panel, width, place["queries"], columns, place["scores"], columns, "false",
+                      n, mine, self.size)
+        parts.product(b, "panel", place["values"], self.value_panel, width, place["slopes_of"], columns, place["slopes"], columns,
+                      "false", n, mine, self.width)
+
+        def weights(x: str) -> None:
+            here = [b.at(place[name], x, kind) for name in ("scores", "slopes", "masks", "logsumexp", "delta")]
+            b.call("weights", *pairs(WEIGHTS, (*here, n, b.add(ahead, x), diagonal, self.scale)))
+        b.loop(0, mine, parts.shape.lanes, weights)
+        across = rows * columns
+        self._if("value", lambda: parts.product(b, "row", place["scores"], across, 1, place["slope_rows"], self.broad,
+                                                place["value_sum"], self.broad, "true", n, self.width, mine))
+        self._if("key", lambda: parts.product(b, "row", place["slopes"], across, 1, place["query_rows"], self.long,
+                                              place["key_sum"], self.long, "true", n, self.size, mine))
+
+        def query_gradient() -> None:
+            parts.product(b, "panel", place["slopes"], rows, columns, place["key_rows"], self.long, place["part"], self.long, "false",
+                          mine, self.size, n)
+            to = b.at("%query_gradient", b.mul(i, self.size), kind)
+            further = b.less("%start", j)
+            b.call("rows", *pairs(ROWS, (place["part"], self.long, to, self.size, self.factor, 0, further, mine, self.size)))
+        self._if("query", query_gradient)
+
+    def _pack_queries(self, i: str, j: str, mine: str, n: Operand) -> None:
+        """What belongs to a block of queries, in the order in which products want it."""
+        b, word, place, parts = self.b, self.word, self.place, self.parts
+        columns = parts.shape.columns
+        for name, across, along, k, wide in (("query", "queries", "query_rows", self.size, self.long),
+                                             ("g", "slopes_of", "slope_rows", self.width, self.broad)):
+            at, row, column = self._matrix(name, i)
+            parts.pack(b, at, row, column, place[across], k, mine, columns)
+            parts.pack(b, at, column, row, place[along], mine, k, wide)
+        for name in ("logsumexp", "delta"):
+            step = word[f"{name}_row"]
+            b.call("gathered", *pairs(GATHERED, (b.at(f"%{name}", b.mul(i, step), parts.kind), step, place[name], mine)))
+        if parts.mask != "none":
+            row, column = word["mask_row"], word["mask_column"]
+            kind = "i8" if parts.mask == "bool" else parts.shape.number.stored
+            at = b.at("%mask", b.add(b.mul(i, row), b.mul(j, column)), kind)
+            parts.pack(b, at, row, column, place["masks"], n, mine, columns, name="pack_mask" if parts.mask == "bool" else "pack")
+
+
+def _write_entry(parts: Parts, symbol: str) -> None:
+    """The kernel: work units are (group of batch items, chunk of keys)."""
+    stored, kind = parts.shape.number.stored, parts.kind
+    b = Builder(parts.module, symbol, ENTRY, internal=False)
+    work = b.stack(WORK_BYTES + 64)
+    word = b.words(BACKWARD_PARAMETERS)
+    starts = {name: b.buffer(word[f"{name}_slot"], word[f"{name}_offset"]) for name in (*GRADIENTS, *BACKWARD_OPERANDS)}
+    batch = [word[f"batch{x}"] for x in range(4)]
+    total = b.mul(b.mul(batch[0], batch[1]), b.mul(batch[2], batch[3]))
+    kinds = {"mask": "i8" if parts.mask == "bool" else stored, "logsumexp": kind, "delta": kind}
+    blocks = b.ceil_div(word["keys"], word["key_block"])
+    chunk_size = b.mul(b.ceil_div(blocks, word["chunks"]), word["key_block"])
+
+    def unit(number: str) -> None:
+        group, chunk = b.div(number, word["chunks"]), b.rem(number, word["chunks"])
+        start = b.min(b.mul(chunk, chunk_size), word["keys"])
+        stop = b.min(b.add(start, chunk_size), word["keys"])
+
+        def item(index: str) -> None:
+            offsets = item_offsets(b, word, BACKWARD_OPERANDS, index)
+            operands = [b.at(starts[name], offsets[name], kinds.get(name, stored)) for name in BACKWARD_OPERANDS]
+            part = b.mul(b.add(b.mul(chunk, total), index), b.mul(word["queries"], word["size"]))
+            keys = b.mul(index, word["keys"])
+            results = [b.at(starts[name], offset, kind) for name, offset in zip(
+                GRADIENTS, (part, b.mul(keys, word["size"]), b.mul(keys, word["width"])), strict=True)]
+            b.call("block", *pairs(BLOCK, ("%params", *results, *operands, start, stop, work)))
+        first = b.mul(group, word["batch_block"])
+        b.loop(first, b.min(total, b.add(first, word["batch_block"])), 1, item)
+    b.loop("%begin", "%end", 1, unit)
+    b.finish()

@@ -1,0 +1,262 @@
+"""What the attention templates share: products of blocks, packing, rows of results, and vector mathematics.
+
+Scores are kept transposed, [keys][queries], one register tile of queries wide. So maxima, sums and exponentials run over whole
+vectors of queries, and the weights lie as the next product wants to read them.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from torsh.codegen.llvm.emitter import capabilities
+from torsh.codegen.llvm.gemm import STRIDED_TILE, write_tile
+from torsh.codegen.llvm.gemm_pack import PACK, write_pack
+from torsh.codegen.llvm.gemm_shape import Shape, arguments, pairs, shape_for
+from torsh.codegen.llvm.math_common import layout, scaled
+from torsh.codegen.llvm.math_exponential import exp_parts
+from torsh.codegen.llvm.numeric import Numeric
+from torsh.codegen.llvm.template_builder import Builder, Module, Operand
+from torsh.codegen.llvm.writer import Operand as Value
+from torsh.codegen.llvm.writer import Writer
+
+if TYPE_CHECKING:
+    from torsh.codegen.llvm.target import Target
+
+UNROLLED = 4          # keys that loops over scores do at once: blocks of scores end at a multiple of it
+PRODUCT = ("ptr tiles", "ptr a", "i64 a_tile", "i64 a_step", "ptr b", "i64 b_step", "ptr c", "i64 ldc", "i1 add", "i64 m", "i64 n",
+           "i64 k")
+PANELS = ("ptr from", "i64 row_step", "i64 k_step", "ptr to", "i64 k", "i64 rows")
+ROWS = ("ptr from", "i64 ldf", "ptr to", "i64 ldt", "ptr factors", "i64 factor_step", "i1 add", "i64 rows", "i64 width")
+
+
+@dataclass(frozen=True, slots=True)
+class Condition(Numeric):
+    """A bool mask as numbers to add to scores: 0 where it is true, else -inf."""
+
+    def value(self, b: Builder, raw: str, lanes: int) -> str:
+        """What was loaded, as a value."""
+        vector = f"<{lanes} x i8>" if lanes else "i8"
+        true = b(f"icmp ne {vector} {raw}, {'zeroinitializer' if lanes else 0}")
+        yes, no = "zeroinitializer" if lanes else "0.0", splat_text(self.kind, lanes, "0xFFF0000000000000")
+        return b(f"select {f'<{lanes} x i1>' if lanes else 'i1'} {true}, {self.vector(lanes)} {yes}, {self.vector(lanes)} {no}")
+
+
+def splat_text(kind: str, lanes: int, number: str) -> str:
+    """A constant in all lanes; the constant itself for lanes 0."""
+    return "<" + ", ".join([f"{kind} {number}"] * lanes) + ">" if lanes else number
+
+
+@dataclass(slots=True)
+class Parts:
+    """The module of a template under construction, and its blocking: ``columns`` queries per block of scores."""
+
+    module: Module
+    shape: Shape
+    target: Target
+    mask: str            # "none", "bool" or "float"
+
+    @property
+    def number(self) -> Numeric:
+        """The computing type."""
+        return self.shape.values
+
+    @property
+    def kind(self) -> str:
+        """Its LLVM type."""
+        return self.shape.number.kind
+
+    @property
+    def vector(self) -> str:
+        """A vector of it."""
+        return self.number.vector(self.shape.lanes)
+
+    @property
+    def group(self) -> int:
+        """Register tiles have multiples of this number of rows."""
+        return row_group(self.shape.rows)
+
+    def constant(self, number: str) -> str:
+        """A number in all lanes."""
+        return splat_text(self.kind, self.shape.lanes, number)
+
+    def scalar(self, b: Builder, value: Operand) -> str:
+        """A float64 in all lanes, rounded to the computing type."""
+        one = value if self.kind == "double" else b(f"fptrunc double {value} to {self.kind}")
+        return b.splat(self.kind, self.shape.lanes, one)
+
+    def scale(self, b: Builder, word: dict[str, str]) -> str:
+        """The scale of scores, a float64."""
+        return b(f"bitcast i64 {word['scale']} to double")
+
+    def inline(self, b: Builder, function: Callable[..., Value], *values: str) -> str:
+        """A function of the vector mathematics, written where the builder is."""
+        m = Writer(*capabilities(self.target))
+        m.count = b.count
+        result = function(m, *[Value(m, v, self.kind, self.shape.lanes) for v in values])
+        b.lines += m.scopes[0].lines
+        b.count = m.count
+        b.module.declarations.update(m.declarations)
+        return result.text
+
+    def exp(self, b: Builder, x: str) -> str:
+        """e ** x for x that is not large."""
+        return self.inline(b, exp_of_small, x)
+
+    def rounded(self, b: Builder, n: Operand, unit: int) -> Operand:
+        """n rounded up to a multiple of a power of two."""
+        return b(f"and i64 {b.add(n, unit - 1)}, {-unit}")
+
+    def product(self, b: Builder, tiles: str, *rest: Operand) -> None:
+        """c = a @ b (+ c) through the function ``product``."""
+        b.call("product", *pairs(PRODUCT, (f"@{tiles}_tiles", *rest)))
+
+    def pack(self, b: Builder, *values: Operand, name: str = "pack") -> None:
+        """Copy a matrix in another order."""
+        b.call(name, *pairs(PACK, values))
+
+
+def row_group(rows: int) -> int:
+    """Rows of the smallest register tile, given those of the largest."""
+    return 4 if rows >= 8 else 2
+
+
+def exp_of_small(m: Writer, x: Value) -> Value:
+    """e ** x for x that is not large, 0 for -inf."""
+    low = (-105.0, -747.0)[layout(x).number]
+    x = m.select(m.compare("olt", x, low), low, x)
+    p, n, integer = exp_parts(m, x)
+    return scaled(m, p + 1.0, integer, n)
+
+
+def begin(dtype_name: str, mask: str, target: Target) -> Parts:
+    """The module with what both templates need: register tiles, products, packing."""
+    shape = shape_for(dtype_name, target)
+    group = row_group(shape.rows)
+    shape = replace(shape, rows=shape.rows // group * group, vectors=2, masks=False, paired=False)
+    parts = Parts(Module(), shape, target, mask)
+    write_pack(parts.module, shape)
+    if mask == "bool":
+        condition = Condition("bool", "i8", shape.number.kind, True)
+        write_pack(parts.module, replace(shape, number=condition), "pack_mask")
+    _write_product(parts)
+    _write_panels(parts)
+    return parts
+
+
+def write_tiles(parts: Parts, name: str, a_row: int, a_step: Operand) -> None:
+    """A family of register tiles: the table ``@{name}_tiles``, by rows over the smallest number of them."""
+    of_values = replace(parts.shape, number=parts.number)
+    numbers = range(parts.group, parts.shape.rows + 1, parts.group)
+    for rows in numbers:
+        write_tile(parts.module, of_values, rows, f"{name}_tile", a_row, a_step)
+    table = ", ".join(["ptr null", *[f"ptr @{name}_tile{rows}" for rows in numbers]])
+    parts.module.functions.append(f"@{name}_tiles = internal constant [{len(numbers) + 1} x ptr] [{table}]")
+
+
+def _write_product(parts: Parts) -> None:
+    """c[m, n] = a @ b (+ c). Tiles of a lie ``a_tile`` apart; c and a have rows up to a multiple of the smallest tile, b and c
+    whole register tiles of columns."""
+    shape, kind = parts.shape, parts.kind
+    b = Builder(parts.module, "product", arguments(PRODUCT))
+
+    def row_tile(i: str, a: str, c: str) -> list[Operand]:
+        number = b.ceil_div(b.min(b.sub("%m", i), shape.rows), parts.group)
+        function = b.load("ptr", b.at("%tiles", number, "ptr"), 8)
+
+        def column_tile(j: str) -> None:
+            to = b.at(c, j, kind)
+            values = (a, b.at("%b", j, kind), "%b_step", to, "%ldc", to, "%ldc", "%add", "%k", b.sub("%n", j), "%a_step")
+            b.do(f"call void {function}({', '.join(f'{x} {y}' for x, y in pairs(STRIDED_TILE, values))})")
+        b.loop(0, "%n", shape.columns, column_tile)
+        return [b.at(a, "%a_tile", kind), b.at(c, b.mul("%ldc", shape.rows), kind)]
+
+    b.loop(0, "%m", shape.rows, row_tile, [("ptr", "%a"), ("ptr", "%c")])
+    b.finish()
+
+
+def _write_panels(parts: Parts) -> None:
+    """Rows of a matrix as panels, each as high as a register tile."""
+    shape = parts.shape
+    b = Builder(parts.module, "pack_panels", arguments(PANELS))
+    panel = b.mul(parts.rounded(b, "%k", shape.lanes), shape.row_width)
+
+    def one(i: str, to: str) -> list[Operand]:
+        rows = b.min(b.sub("%rows", i), shape.rows)
+        parts.pack(b, b.at("%from", b.mul(i, "%row_step"), shape.number.stored), "%row_step", "%k_step", to, "%k", rows,
+                   shape.row_width)
+        return [b.at(to, panel, parts.kind)]
+    b.loop(0, "%rows", shape.rows, one, [("ptr", "%to")])
+    b.finish()
+
+
+def write_rows(parts: Parts, number: Numeric) -> None:
+    """to[row] = from[row] * factors[row * factor_step] (+ to[row]), stored as ``number``."""
+    lanes, values = parts.shape.lanes, parts.number
+    b = Builder(parts.module, "rows", arguments(ROWS))
+    whole = b.sub("%width", b.rem("%width", lanes))
+    tail = b.mask(lanes, 8 * values.kind_bytes, b.sub("%width", whole))
+
+    def row(r: str) -> None:
+        source, to = b.at("%from", b.mul(r, "%ldf"), values.kind), b.at("%to", b.mul(r, "%ldt"), number.stored)
+        factor = b.splat(values.kind, lanes, values.load(b, b.at("%factors", b.mul(r, "%factor_step"), values.kind)))
+
+        def some(j: Operand, mask: str | None) -> None:
+            at = b.at(to, j, number.stored)
+
+            def plus() -> list[Operand]:
+                old = number.load_masked(b, at, lanes, mask) if mask else number.load(b, at, lanes)
+                return [values.multiply_add(b, value, factor, old, lanes)]
+            value = values.load(b, b.at(source, j, values.kind), lanes)
+            found = b.when("%add", plus, lambda: [b(f"fmul {parts.vector} {value}, {factor}")], [parts.vector])[0]
+            if mask:
+                number.store_masked(b, found, at, lanes, mask)
+            else:
+                number.store(b, found, at, lanes)
+        b.loop(0, whole, lanes, lambda j: some(j, None))
+        b.when(b.less(whole, "%width"), lambda: some(whole, tail))
+
+    b.loop(0, "%rows", 1, row)
+    b.finish()
+
+
+def zeros(parts: Parts, b: Builder, to: str, count: Operand) -> None:
+    """Zeros in ``count`` elements."""
+    lanes = parts.shape.lanes
+    whole = b.sub(count, b.rem(count, lanes))
+    b.loop(0, whole, lanes, lambda j: parts.number.store(b, "zeroinitializer", b.at(to, j, parts.kind), lanes))
+    b.loop(whole, count, 1, lambda j: parts.number.store(b, "0.0", b.at(to, j, parts.kind)))
+
+
+def lane_limits(parts: Parts, b: Builder, limit: str) -> str:
+    """Per query of a vector: the last key that it sees, counted from the first one of the block."""
+    lanes = parts.shape.lanes
+    iota = "<" + ", ".join(f"i64 {x}" for x in range(lanes)) + ">"
+    return b(f"add <{lanes} x i64> {b.splat('i64', lanes, limit)}, {iota}")
+
+
+def seen(parts: Parts, b: Builder, limits: str, key: Operand) -> str:
+    """Which queries of a vector see a key."""
+    lanes = parts.shape.lanes
+    return b(f"icmp sle <{lanes} x i64> {b.splat('i64', lanes, key)}, {limits}")
+
+
+def carve(b: Builder, work: Operand, kind: str, *counts: Operand) -> list[str]:
+    """Pieces of the work memory, one behind the other."""
+    result, at = [], str(work)
+    for count in counts:
+        result.append(at)
+        at = b.at(at, count, kind)
+    return result
+
+
+def item_offsets(b: Builder, word: dict[str, str], names: tuple[str, ...], item: str) -> dict[str, Operand]:
+    """Element offsets of a batch item in its operands."""
+    offsets: dict[str, Operand] = dict.fromkeys(names, 0)
+    index: Operand = item
+    for axis in reversed(range(4)):
+        here = b.rem(index, word[f"batch{axis}"]) if axis else index
+        index = b.div(index, word[f"batch{axis}"]) if axis else index
+        for name in names:
+            offsets[name] = b.add(offsets[name], b.mul(here, word[f"{name}_batch{axis}"]))
+    return offsets
