@@ -47,6 +47,7 @@ from torsh.ops.softmax import SAFE_SOFTMAX, SOFTMAX
 
 
 _FEWEST: Final = 8            # queries and keys from which on blocks are worth it
+_ENOUGH: Final = 64           # queries that pay for arranging any number of keys
 _LONGEST: Final = 512         # of the vectors of query, key and value
 
 
@@ -143,7 +144,8 @@ def in_blocks(attr: Attention, query: Expr, key: Expr, value: Expr, *mask: Expr)
         return False
     if attr.enable_gqa and (len(key.shape) != len(query.shape) or value.shape[-3:-2] != key.shape[-3:-2]):
         return False
-    if query.shape[-2] < _FEWEST or key.shape[-2] < _FEWEST or 0 in query.shape or 0 in value.shape:
+    queries, keys = query.shape[-2], key.shape[-2]
+    if queries < _FEWEST or keys < _FEWEST or (queries < _ENOUGH and keys > 2 * queries) or 0 in query.shape or 0 in value.shape:
         return False
     if max(query.shape[-1], value.shape[-1]) > (_LONGEST if query.dtype.itemsize <= 4 else _LONGEST // 2):
         return False

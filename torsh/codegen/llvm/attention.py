@@ -11,8 +11,10 @@ from torsh.codegen.llvm.attention_parts import (
     ROWS,
     UNROLLED,
     Parts,
+    Words,
     begin,
     carve,
+    hidden,
     item_offsets,
     lane_limits,
     seen,
@@ -165,7 +167,8 @@ def _write_block(parts: Parts) -> None:
     shape, kind, stored = parts.shape, parts.kind, parts.shape.number.stored
     columns, lanes = shape.columns, shape.lanes
     b = Builder(parts.module, "block", arguments(BLOCK))
-    word = b.words(FORWARD_PARAMETERS)
+    slot = b.stack(8)
+    word = Words(b, FORWARD_PARAMETERS)
     size, width, key_block = word["size"], word["width"], word["key_block"]
     causal = b(f"icmp ne i64 {word['causal']}, 0")
     scale = parts.scale(b, word)
@@ -179,7 +182,10 @@ def _write_block(parts: Parts) -> None:
         b.mul(b.add(rows, parts.group), broad), rows, rows, columns, b.mul(b.ceil_div(key_block, shape.rows), high),
         b.mul(key_block, broad))
 
+    value_in_place = parts.in_place(b, word["value_row"], word["value_column"], width)
+
     def prepare(t: str) -> None:
+        t = hidden(b, slot, t)
         first = b.mul(t, columns)
         source = b.at("%query", b.mul(b.add("%start", first), word["query_row"]), stored)
         to = b.at(queries, b.mul(t, panel), kind)
@@ -192,15 +198,17 @@ def _write_block(parts: Parts) -> None:
     span = b.select(causal, b.min(word["keys"], b.add("%start", "%count")), word["keys"])
 
     def key_step(j: str) -> None:
+        j = hidden(b, slot, j)
         n = b.min(key_block, b.sub(span, j))
         b.call("pack_panels", *pairs(PANELS, (b.at("%key", b.mul(j, word["key_row"]), stored), word["key_row"],
                                               word["key_column"], keys, size, n)))
-        parts.pack(b, b.at("%value", b.mul(j, word["value_row"]), stored), word["value_column"], word["value_row"], values, n,
-                   width, broad)
+        at = b.at("%value", b.mul(j, word["value_row"]), stored)
+        rows, step = parts.row_matrix(b, value_in_place, (at, word["value_row"], word["value_column"]), values, n, width, broad)
         skipped = b.div(b.select(b.less("%start", j), b.sub(j, "%start"), 0), columns)
-        b.loop(b.select(causal, skipped, 0), tiles, 1, lambda t: query_step(t, j, n))
+        b.loop(b.select(causal, skipped, 0), tiles, 1, lambda t: query_step(t, j, n, rows, step))
 
-    def query_step(t: str, j: str, n: str) -> None:
+    def query_step(t: str, j: str, n: str, rows: str, step: Operand) -> None:
+        t = hidden(b, slot, t)
         first = b.mul(t, columns)
         i, mine = b.add("%start", first), b.min(b.sub("%count", first), columns)
         ahead = b.sub(i, j)                                  # the last key that the first query sees
@@ -220,7 +228,7 @@ def _write_block(parts: Parts) -> None:
                                                b.at(sums, at, kind), b.at(factor, x, kind), n, b.add(ahead, x), diagonal, scale)))
         b.loop(0, mine, lanes, softmax)
         to = b.at(total, b.mul(first, broad), kind)
-        given = (scores, shape.rows, columns, values, broad)
+        given = (scores, shape.rows, columns, rows, step)
 
         def further() -> None:
             parts.product(b, "panel", *given, part, broad, "false", mine, width, n)
@@ -241,7 +249,7 @@ def _write_entry(parts: Parts, symbol: str) -> None:
     number = parts.shape.number
     b = Builder(parts.module, symbol, ENTRY, internal=False)
     work = b.stack(WORK_BYTES + 64)
-    word = b.words(FORWARD_PARAMETERS)
+    word = Words(b, FORWARD_PARAMETERS)
     starts = {name: b.buffer(word[f"{name}_slot"], word[f"{name}_offset"]) for name in (*OPERANDS, "out", "logsumexp")}
     batch = [word[f"batch{x}"] for x in range(4)]
     total = b.mul(b.mul(batch[0], batch[1]), b.mul(batch[2], batch[3]))

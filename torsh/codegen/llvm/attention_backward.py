@@ -11,15 +11,18 @@ from torsh.codegen.llvm.attention_parts import (
     PANELS,
     ROWS,
     UNROLLED,
+    ZEROS,
     Parts,
+    Words,
     begin,
     carve,
+    hidden,
     item_offsets,
     lane_limits,
     seen,
     write_rows,
     write_tiles,
-    zeros,
+    write_zeros,
 )
 from torsh.codegen.llvm.gemm_shape import arguments, pairs
 from torsh.codegen.llvm.template_builder import ENTRY, Builder, Operand
@@ -40,6 +43,7 @@ def generate_attention_backward(dtype_name: str, mask: str, target: Target, symb
     write_tiles(parts, "panel", 1, "%a_step")
     write_tiles(parts, "row", parts.shape.columns, 1)
     write_rows(parts, parts.number)
+    write_zeros(parts)
     _write_gathered(parts)
     _write_weights(parts)
     _Block(parts).write()
@@ -106,7 +110,8 @@ class _Block:
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
         self.b = b = Builder(parts.module, "block", arguments(BLOCK))
-        self.word = word = b.words(BACKWARD_PARAMETERS)
+        self.slot = b.stack(8)
+        self.word = word = Words(b, BACKWARD_PARAMETERS)
         shape, kind = parts.shape, parts.kind
         columns, lanes = shape.columns, shape.lanes
         self.size, self.width = size, width = word["size"], word["width"]
@@ -115,6 +120,8 @@ class _Block:
         self.long, self.broad = parts.rounded(b, size, columns), parts.rounded(b, width, columns)
         deep_size, deep_width = parts.rounded(b, size, lanes), parts.rounded(b, width, lanes)
         self.key_panel, self.value_panel = b.mul(deep_size, shape.row_width), b.mul(deep_width, shape.row_width)
+        self.near = {name: parts.in_place(b, word[f"{name}_row"], word[f"{name}_column"], width if name == "g" else size)
+                     for name in ("query", "key", "g")}
         key_block = word["key_block"]
         scores = b.mul(b.add(key_block, UNROLLED), columns)
         panels, high = b.ceil_div(key_block, shape.rows), b.add(key_block, UNROLLED)
@@ -137,7 +144,7 @@ class _Block:
         # Queries that see no key of the chunk.
         blind = b.mul(b.div("%start", self.parts.shape.columns), self.parts.shape.columns)
         blind = b.select(self.causal, b.min(word["queries"], blind), 0)
-        self._if("query", lambda: zeros(self.parts, b, "%query_gradient", b.mul(blind, self.size)))
+        self._if("query", lambda: b.call("zeros", *pairs(ZEROS, ("%query_gradient", b.mul(blind, self.size)))))
         b.loop("%start", "%stop", word["key_block"], self.key_step)
         b.finish()
 
@@ -152,33 +159,34 @@ class _Block:
     def key_step(self, j: str) -> None:
         """One block of keys: all queries, then its gradients."""
         b, word, place, columns = self.b, self.word, self.place, self.parts.shape.columns
+        j = hidden(b, self.slot, j)
         n = b.min(word["key_block"], b.sub("%stop", j))
         for name, panels, k in (("key", "keys", self.size), ("value", "values", self.width)):
             b.call("pack_panels", *pairs(PANELS, (*self._matrix(name, j), place[panels], k, n)))
-        at, row, column = self._matrix("key", j)
-        self.parts.pack(b, at, column, row, place["key_rows"], n, self.size, self.long)
-        high = b.add(word["key_block"], UNROLLED)
-        zeros(self.parts, b, place["key_sum"], b.mul(high, self.long))
-        zeros(self.parts, b, place["value_sum"], b.mul(high, self.broad))
+        key_rows = self.parts.row_matrix(b, self.near["key"], self._matrix("key", j), place["key_rows"], n, self.size, self.long)
+        high = self.parts.rounded(b, n, UNROLLED)
+        b.call("zeros", *pairs(ZEROS, (place["key_sum"], b.mul(high, self.long))))
+        b.call("zeros", *pairs(ZEROS, (place["value_sum"], b.mul(high, self.broad))))
         first = b.select(self.causal, b.div(j, columns), 0)
-        b.loop(first, b.ceil_div(word["queries"], columns), 1, lambda t: self.query_step(t, j, n))
+        b.loop(first, b.ceil_div(word["queries"], columns), 1, lambda t: self.query_step(t, j, n, key_rows))
         for name, source, factor, step, wide in (("key", "key_sum", self.factor, self.long, self.size),
                                                  ("value", "value_sum", self.one, self.broad, self.width)):
             to = b.at(f"%{name}_gradient", b.mul(j, wide), self.parts.kind)
             values = (place[source], step, to, wide, factor, 0, "false", n, wide)
             self._if(name, lambda values=values: b.call("rows", *pairs(ROWS, values)))
 
-    def query_step(self, t: str, j: str, n: str) -> None:
+    def query_step(self, t: str, j: str, n: str, key_rows: tuple[str, Operand]) -> None:
         """One block of queries against a block of keys."""
         b, word, place, parts, kind = self.b, self.word, self.place, self.parts, self.parts.kind
         columns, rows, width = parts.shape.columns, parts.shape.rows, parts.shape.row_width
+        t = hidden(b, self.slot, t)
         i = b.mul(t, columns)
         mine, ahead = b.min(b.sub(word["queries"], i), columns), b.sub(i, j)
         reach = b.add(ahead, mine)
         reach = b.select(b.less(reach, 0), 0, reach)
         n = b.select(self.causal, b.min(n, reach), n)
         diagonal = b.both(self.causal, b.less(ahead, b.sub(n, 1)))
-        self._pack_queries(i, j, mine, n)
+        query_rows, slope_rows = self._pack_queries(i, j, mine, n)
         parts.product(b, "panel", place["keys"], self.key_panel, width, place["queries"], columns, place["scores"], columns, "false",
                       n, mine, self.size)
         parts.product(b, "panel", place["values"], self.value_panel, width, place["slopes_of"], columns, place["slopes"], columns,
@@ -189,28 +197,29 @@ class _Block:
             b.call("weights", *pairs(WEIGHTS, (*here, n, b.add(ahead, x), diagonal, self.scale)))
         b.loop(0, mine, parts.shape.lanes, weights)
         across = rows * columns
-        self._if("value", lambda: parts.product(b, "row", place["scores"], across, 1, place["slope_rows"], self.broad,
+        self._if("value", lambda: parts.product(b, "row", place["scores"], across, 1, *slope_rows,
                                                 place["value_sum"], self.broad, "true", n, self.width, mine))
-        self._if("key", lambda: parts.product(b, "row", place["slopes"], across, 1, place["query_rows"], self.long,
+        self._if("key", lambda: parts.product(b, "row", place["slopes"], across, 1, *query_rows,
                                               place["key_sum"], self.long, "true", n, self.size, mine))
 
         def query_gradient() -> None:
-            parts.product(b, "panel", place["slopes"], rows, columns, place["key_rows"], self.long, place["part"], self.long, "false",
+            parts.product(b, "panel", place["slopes"], rows, columns, *key_rows, place["part"], self.long, "false",
                           mine, self.size, n)
             to = b.at("%query_gradient", b.mul(i, self.size), kind)
             further = b.less("%start", j)
             b.call("rows", *pairs(ROWS, (place["part"], self.long, to, self.size, self.factor, 0, further, mine, self.size)))
         self._if("query", query_gradient)
 
-    def _pack_queries(self, i: str, j: str, mine: str, n: Operand) -> None:
-        """What belongs to a block of queries, in the order in which products want it."""
+    def _pack_queries(self, i: str, j: str, mine: str, n: Operand) -> list[tuple[str, Operand]]:
+        """Bring what belongs to a block of queries in order; the rows of the query and of the slopes."""
         b, word, place, parts = self.b, self.word, self.place, self.parts
         columns = parts.shape.columns
+        found = []
         for name, across, along, k, wide in (("query", "queries", "query_rows", self.size, self.long),
                                              ("g", "slopes_of", "slope_rows", self.width, self.broad)):
-            at, row, column = self._matrix(name, i)
-            parts.pack(b, at, row, column, place[across], k, mine, columns)
-            parts.pack(b, at, column, row, place[along], mine, k, wide)
+            matrix = self._matrix(name, i)
+            parts.pack(b, *matrix, place[across], k, mine, columns)
+            found.append(parts.row_matrix(b, self.near[name], matrix, place[along], mine, k, wide))
         for name in ("logsumexp", "delta"):
             step = word[f"{name}_row"]
             b.call("gathered", *pairs(GATHERED, (b.at(f"%{name}", b.mul(i, step), parts.kind), step, place[name], mine)))
@@ -219,6 +228,7 @@ class _Block:
             kind = "i8" if parts.mask == "bool" else parts.shape.number.stored
             at = b.at("%mask", b.add(b.mul(i, row), b.mul(j, column)), kind)
             parts.pack(b, at, row, column, place["masks"], n, mine, columns, name="pack_mask" if parts.mask == "bool" else "pack")
+        return found
 
 
 def _write_entry(parts: Parts, symbol: str) -> None:
@@ -226,7 +236,7 @@ def _write_entry(parts: Parts, symbol: str) -> None:
     stored, kind = parts.shape.number.stored, parts.kind
     b = Builder(parts.module, symbol, ENTRY, internal=False)
     work = b.stack(WORK_BYTES + 64)
-    word = b.words(BACKWARD_PARAMETERS)
+    word = Words(b, BACKWARD_PARAMETERS)
     starts = {name: b.buffer(word[f"{name}_slot"], word[f"{name}_offset"]) for name in (*GRADIENTS, *BACKWARD_OPERANDS)}
     batch = [word[f"batch{x}"] for x in range(4)]
     total = b.mul(b.mul(batch[0], batch[1]), b.mul(batch[2], batch[3]))

@@ -5,7 +5,7 @@ vectors of queries, and the weights lie as the next product wants to read them.
 """
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -23,10 +23,12 @@ from torsh.codegen.llvm.writer import Writer
 if TYPE_CHECKING:
     from torsh.codegen.llvm.target import Target
 
+NEAR_BYTES = 2048     # distance of rows up to which they are not copied together
 UNROLLED = 4          # keys that loops over scores do at once: blocks of scores end at a multiple of it
 PRODUCT = ("ptr tiles", "ptr a", "i64 a_tile", "i64 a_step", "ptr b", "i64 b_step", "ptr c", "i64 ldc", "i1 add", "i64 m", "i64 n",
            "i64 k")
 PANELS = ("ptr from", "i64 row_step", "i64 k_step", "ptr to", "i64 k", "i64 rows")
+ZEROS = ("ptr to", "i64 count")
 ROWS = ("ptr from", "i64 ldf", "ptr to", "i64 ldt", "ptr factors", "i64 factor_step", "i1 add", "i64 rows", "i64 width")
 
 
@@ -116,6 +118,24 @@ class Parts:
         b.call(name, *pairs(PACK, values))
 
 
+    def in_place(self, b: Builder, row: Operand, column: Operand, width: Operand) -> str:
+        """Can a product read rows where they are: whole vectors of the computing type, not far apart?"""
+        if self.shape.number.converts:
+            return "false"
+        whole = b.equal(b.rem(width, self.shape.lanes), 0)
+        return b.both(b.equal(column, 1), whole, b.less(row, NEAR_BYTES // self.shape.number.kind_bytes), b.less(-1, row))
+
+    def row_matrix(self, b: Builder, in_place: str, matrix: tuple[str, Operand, Operand], place: str, rows: Operand, width: Operand,
+                   step: Operand) -> tuple[str, Operand]:
+        """(address, distance) of a matrix's rows (matrix: where it is, and its strides): its own, or those of a copy in ``place``."""
+        at, row, column = matrix
+        if in_place == "false":
+            self.pack(b, at, column, row, place, rows, width, step)
+            return place, step
+        b.when(in_place, lambda: None, lambda: self.pack(b, at, column, row, place, rows, width, step))
+        return b.select(in_place, at, place, "ptr"), b.select(in_place, row, step)
+
+
 def row_group(rows: int) -> int:
     """Rows of the smallest register tile, given those of the largest."""
     return 4 if rows >= 8 else 2
@@ -135,10 +155,11 @@ def begin(dtype_name: str, mask: str, target: Target) -> Parts:
     group = row_group(shape.rows)
     shape = replace(shape, rows=shape.rows // group * group, vectors=2, masks=False, paired=False)
     parts = Parts(Module(), shape, target, mask)
-    write_pack(parts.module, shape)
+    packed = replace(shape, masks=target.has_avx512)
+    write_pack(parts.module, packed)
     if mask == "bool":
         condition = Condition("bool", "i8", shape.number.kind, True)
-        write_pack(parts.module, replace(shape, number=condition), "pack_mask")
+        write_pack(parts.module, replace(packed, number=condition), "pack_mask")
     _write_product(parts)
     _write_panels(parts)
     return parts
@@ -220,12 +241,14 @@ def write_rows(parts: Parts, number: Numeric) -> None:
     b.finish()
 
 
-def zeros(parts: Parts, b: Builder, to: str, count: Operand) -> None:
+def write_zeros(parts: Parts) -> None:
     """Zeros in ``count`` elements."""
-    lanes = parts.shape.lanes
-    whole = b.sub(count, b.rem(count, lanes))
-    b.loop(0, whole, lanes, lambda j: parts.number.store(b, "zeroinitializer", b.at(to, j, parts.kind), lanes))
-    b.loop(whole, count, 1, lambda j: parts.number.store(b, "0.0", b.at(to, j, parts.kind)))
+    lanes, number = parts.shape.lanes, parts.number
+    b = Builder(parts.module, "zeros", arguments(ZEROS))
+    whole = b.sub("%count", b.rem("%count", lanes))
+    b.loop(0, whole, lanes, lambda j: number.store(b, "zeroinitializer", b.at("%to", j, parts.kind), lanes))
+    b.loop(whole, "%count", 1, lambda j: number.store(b, "0.0", b.at("%to", j, parts.kind)))
+    b.finish()
 
 
 def lane_limits(parts: Parts, b: Builder, limit: str) -> str:
@@ -248,6 +271,28 @@ def carve(b: Builder, work: Operand, kind: str, *counts: Operand) -> list[str]:
         result.append(at)
         at = b.at(at, count, kind)
     return result
+
+
+class Words(dict[str, str]):
+    """The parameters of a call by name, each read where it is used: kept in registers, they would crowd out all else."""
+
+    def __init__(self, b: Builder, names: Sequence[str]) -> None:
+        super().__init__()
+        self.builder = b
+        self.places: dict[str, int] = {}
+        for name in names:
+            plain, _, count = name.partition("[")
+            for part in range(int(count[:-1])) if count else [None]:
+                self.places[plain if part is None else f"{plain}{part}"] = len(self.places)
+
+    def __missing__(self, name: str) -> str:
+        return self.builder.load("i64", self.builder.at("%params", self.places[name], "i64"), 8)
+
+
+def hidden(b: Builder, slot: str, value: Operand) -> str:
+    """A loop's counter through memory: LLVM would spend half of its time on reducing the strength of what is made of it."""
+    b.store("i64", value, slot, 8)
+    return b(f"load volatile i64, ptr {slot}, align 8")
 
 
 def item_offsets(b: Builder, word: dict[str, str], names: tuple[str, ...], item: str) -> dict[str, Operand]:

@@ -1,6 +1,8 @@
 """Packing for matrix products: copies of operands, of any strides, in the order in which register tiles read them."""
 from __future__ import annotations
 
+from functools import partial
+
 from torsh.codegen.llvm.gemm_shape import Shape, arguments, pairs
 from torsh.codegen.llvm.numeric import Numeric
 from torsh.codegen.llvm.template_builder import Builder, Module, Operand, ignore
@@ -16,7 +18,7 @@ def write_pack(module: Module, shape: Shape, pack: str = "pack") -> None:
     """
     number, values, lanes = shape.number, shape.values, shape.lanes
     bits = 8 * number.kind_bytes
-    plain = (_pack_transposed, _pack_copied, _pack_strided)
+    plain = (partial(_pack_transposed, masks=shape.masks), _pack_copied, _pack_strided)
     writers = (_pairs_transposed, _pairs_copied, _pairs_strided) if shape.paired else plain
     for name, write in zip(("transposed", "copied", "strided"), writers, strict=True):
         b = Builder(module, f"{pack}_{name}", arguments(PACK))
@@ -42,7 +44,7 @@ def write_pack(module: Module, shape: Shape, pack: str = "pack") -> None:
     b.finish()
 
 
-def _pack_transposed(b: Builder, number: Numeric, values: Numeric, lanes: int, bits: int) -> None:
+def _pack_transposed(b: Builder, number: Numeric, values: Numeric, lanes: int, bits: int, masks: bool) -> None:
     last = b.sub("%rows", 1)
     starts = [b.at("%from", b.mul(b.min(row, last), "%row_step"), number.stored) for row in range(lanes)]
 
@@ -55,6 +57,9 @@ def _pack_transposed(b: Builder, number: Numeric, values: Numeric, lanes: int, b
         for column, value in enumerate(b.transpose(number.kind, number.kind_bytes, rows)):
             values.store(b, value, b.at(target, b.mul("%width", column), number.kind), lanes)
 
+    if masks:                       # all under a mask: half as much code
+        b.loop(0, "%k", lanes, lambda k: square(k, b.mask(lanes, bits, b.min(b.sub("%k", k), lanes))))
+        return
     whole = b.sub("%k", b.rem("%k", lanes))
     b.loop(0, whole, lanes, lambda k: square(k, None))
     b.when(b.less(whole, "%k"), lambda: square(whole, b.mask(lanes, bits, b.sub("%k", whole))))
