@@ -61,7 +61,7 @@ def _write_gathered(parts: Parts) -> None:
 
 
 def _write_weights(parts: Parts) -> None:
-    """Scores of one vector of queries become weights, and slopes of the weights those of the scores (without the scale)."""
+    """Scores (not scaled yet) of one vector of queries become weights, and slopes of the weights those of the scores."""
     number, lanes, columns, vector = parts.number, parts.shape.lanes, parts.shape.columns, parts.vector
     b = Builder(parts.module, "weights", arguments(WEIGHTS))
     scale, limits = parts.scalar(b, "%scale"), lane_limits(parts, b, "%limit")
@@ -81,7 +81,7 @@ def _write_weights(parts: Parts) -> None:
             weight = b(f"select <{lanes} x i1> {seen(parts, b, limits, r)}, {vector} {weight}, {vector} zeroinitializer")
         difference = b(f"fsub {vector} {number.load(b, slope, lanes)}, {delta}")
         number.store(b, weight, place, lanes)
-        number.store(b, b(f"fmul {vector} {weight}, {difference}"), slope, lanes)
+        number.store(b, b(f"fmul {vector} {b(f'fmul {vector} {weight}, {difference}')}, {scale}"), slope, lanes)
 
     def nothing_more(r: str) -> None:
         for name in ("%scores", "%slopes"):
@@ -125,11 +125,11 @@ class _Block:
         key_block = word["key_block"]
         scores = b.mul(b.add(key_block, UNROLLED), columns)
         panels, high = b.ceil_div(key_block, shape.rows), b.add(key_block, UNROLLED)
-        factors = b.stack(2 * shape.number.kind_bytes)
-        parts.number.store(b, "1.0", factors)
-        scale = self.scale if kind == "double" else b(f"fptrunc double {self.scale} to {kind}")
-        self.one, self.factor = factors, b.at(factors, 1, kind)
-        parts.number.store(b, scale, self.factor)
+        self.one = b.stack(shape.number.kind_bytes)
+        parts.number.store(b, "1.0", self.one)
+        # Products may write whole register tiles to these results.
+        self.whole = {name: b.both(b.equal(b.rem(n, columns), 0), b(f"icmp ne i64 {word[f'has_{name}']}, 0"))
+                      for name, n in (("query", size), ("key", size), ("value", width))}
         names = ("queries", "slopes_of", "scores", "slopes", "masks", "query_rows", "slope_rows", "part", "logsumexp", "delta",
                  "key_sum", "value_sum", "keys", "values", "key_rows")
         sizes = (b.mul(deep_size, columns), b.mul(deep_width, columns), scores, scores, scores, b.mul(self.long, columns),
@@ -164,18 +164,28 @@ class _Block:
         for name, panels, k in (("key", "keys", self.size), ("value", "values", self.width)):
             b.call("pack_panels", *pairs(PANELS, (*self._matrix(name, j), place[panels], k, n)))
         key_rows = self.parts.row_matrix(b, self.near["key"], self._matrix("key", j), place["key_rows"], n, self.size, self.long)
-        high = self.parts.rounded(b, n, UNROLLED)
-        b.call("zeros", *pairs(ZEROS, (place["key_sum"], b.mul(high, self.long))))
-        b.call("zeros", *pairs(ZEROS, (place["value_sum"], b.mul(high, self.broad))))
+        sums = {name: self._sum(name, j, n) for name in ("key", "value")}
         first = b.select(self.causal, b.div(j, columns), 0)
-        b.loop(first, b.ceil_div(word["queries"], columns), 1, lambda t: self.query_step(t, j, n, key_rows))
-        for name, source, factor, step, wide in (("key", "key_sum", self.factor, self.long, self.size),
-                                                 ("value", "value_sum", self.one, self.broad, self.width)):
-            to = b.at(f"%{name}_gradient", b.mul(j, wide), self.parts.kind)
-            values = (place[source], step, to, wide, factor, 0, "false", n, wide)
-            self._if(name, lambda values=values: b.call("rows", *pairs(ROWS, values)))
+        b.loop(first, b.ceil_div(word["queries"], columns), 1, lambda t: self.query_step(t, j, n, key_rows, sums))
+        for name, wide in (("key", self.size), ("value", self.width)):
+            direct, at, step = sums[name]
+            values = (at, step, b.at(f"%{name}_gradient", b.mul(j, wide), self.parts.kind), wide, self.one, 0, "false", n, wide)
+            b.when(direct, lambda: None, lambda name=name, values=values: self._if(name, lambda: b.call(
+                "rows", *pairs(ROWS, values))))
 
-    def query_step(self, t: str, j: str, n: str, key_rows: tuple[str, Operand]) -> None:
+    def _sum(self, name: str, j: str, n: str) -> tuple[str, str, str]:
+        """Where the gradients of a block of keys are summed: (in the result itself?, address, distance of rows)."""
+        b, group = self.b, self.parts.group
+        wide, step = (self.size, self.long) if name == "key" else (self.width, self.broad)
+        direct = b.both(self.whole[name], b.equal(b.rem(n, group), 0))
+        result = b.at(f"%{name}_gradient", b.mul(j, wide), self.parts.kind)
+        at, step = b.select(direct, result, self.place[f"{name}_sum"], "ptr"), b.select(direct, wide, step)
+        count = b.mul(self.parts.rounded(b, n, group), step)        # with causality, blocks of queries do not see all keys
+        b.call("zeros", *pairs(ZEROS, (at, b.select(self.causal, count, 0))))
+        return direct, at, step
+
+    def query_step(self, t: str, j: str, n: str, key_rows: tuple[str, Operand],
+                   sums: dict[str, tuple[str, str, str]]) -> None:
         """One block of queries against a block of keys."""
         b, word, place, parts, kind = self.b, self.word, self.place, self.parts, self.parts.kind
         columns, rows, width = parts.shape.columns, parts.shape.rows, parts.shape.row_width
@@ -197,18 +207,22 @@ class _Block:
             b.call("weights", *pairs(WEIGHTS, (*here, n, b.add(ahead, x), diagonal, self.scale)))
         b.loop(0, mine, parts.shape.lanes, weights)
         across = rows * columns
-        self._if("value", lambda: parts.product(b, "row", place["scores"], across, 1, *slope_rows,
-                                                place["value_sum"], self.broad, "true", n, self.width, mine))
-        self._if("key", lambda: parts.product(b, "row", place["slopes"], across, 1, *query_rows,
-                                              place["key_sum"], self.long, "true", n, self.size, mine))
+        add = b(f"or i1 {self.causal}, {b.less(0, t)}")
+        for name, source, right, k in (("value", "scores", slope_rows, self.width), ("key", "slopes", query_rows, self.size)):
+            _, at, step = sums[name]
+            values = (place[source], across, 1, *right, at, step, add, n, k, mine)
+            self._if(name, lambda values=values: parts.product(b, "row", *values))
+        self._if("query", lambda: self._query_gradient(i, mine, b.less("%start", j), (place["slopes"], rows, columns, *key_rows), n))
 
-        def query_gradient() -> None:
-            parts.product(b, "panel", place["slopes"], rows, columns, *key_rows, place["part"], self.long, "false",
-                          mine, self.size, n)
-            to = b.at("%query_gradient", b.mul(i, self.size), kind)
-            further = b.less("%start", j)
-            b.call("rows", *pairs(ROWS, (place["part"], self.long, to, self.size, self.factor, 0, further, mine, self.size)))
-        self._if("query", query_gradient)
+    def _query_gradient(self, i: str, mine: str, further: str, factors: tuple[Operand, ...], n: Operand) -> None:
+        """Add what a block of keys contributes to the gradients of a block of queries."""
+        b, parts, part = self.b, self.parts, self.place["part"]
+        to = b.at("%query_gradient", b.mul(i, self.size), parts.kind)
+        direct = b.both(self.whole["query"], b.equal(b.rem(mine, parts.group), 0))
+        at, step = b.select(direct, to, part, "ptr"), b.select(direct, self.size, self.long)
+        parts.product(b, "panel", *factors, at, step, b.both(direct, further), mine, self.size, n)
+        b.when(direct, lambda: None, lambda: b.call(
+            "rows", *pairs(ROWS, (part, self.long, to, self.size, self.one, 0, further, mine, self.size))))
 
     def _pack_queries(self, i: str, j: str, mine: str, n: Operand) -> list[tuple[str, Operand]]:
         """Bring what belongs to a block of queries in order; the rows of the query and of the slopes."""

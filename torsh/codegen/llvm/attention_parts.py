@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torsh.codegen.llvm.target import Target
 
 NEAR_BYTES = 2048     # distance of rows up to which they are not copied together
+DEPTH = 128           # products that are added in a row
 UNROLLED = 4          # keys that loops over scores do at once: blocks of scores end at a multiple of it
 PRODUCT = ("ptr tiles", "ptr a", "i64 a_tile", "i64 a_step", "ptr b", "i64 b_step", "ptr c", "i64 ldc", "i1 add", "i64 m", "i64 n",
            "i64 k")
@@ -177,22 +178,29 @@ def write_tiles(parts: Parts, name: str, a_row: int, a_step: Operand) -> None:
 
 def _write_product(parts: Parts) -> None:
     """c[m, n] = a @ b (+ c). Tiles of a lie ``a_tile`` apart; c and a have rows up to a multiple of the smallest tile, b and c
-    whole register tiles of columns."""
+    whole register tiles of columns. Long sums are added in parts, which keeps errors small."""
     shape, kind = parts.shape, parts.kind
     b = Builder(parts.module, "product", arguments(PRODUCT))
 
-    def row_tile(i: str, a: str, c: str) -> list[Operand]:
-        number = b.ceil_div(b.min(b.sub("%m", i), shape.rows), parts.group)
-        function = b.load("ptr", b.at("%tiles", number, "ptr"), 8)
+    def depth(k0: str) -> None:
+        k = b.min(b.sub("%k", k0), DEPTH)
+        add = b(f"or i1 %add, {b.less(0, k0)}")
+        right = b.at("%b", b.mul(k0, "%b_step"), kind)
 
-        def column_tile(j: str) -> None:
-            to = b.at(c, j, kind)
-            values = (a, b.at("%b", j, kind), "%b_step", to, "%ldc", to, "%ldc", "%add", "%k", b.sub("%n", j), "%a_step")
-            b.do(f"call void {function}({', '.join(f'{x} {y}' for x, y in pairs(STRIDED_TILE, values))})")
-        b.loop(0, "%n", shape.columns, column_tile)
-        return [b.at(a, "%a_tile", kind), b.at(c, b.mul("%ldc", shape.rows), kind)]
+        def row_tile(i: str, a: str, c: str) -> list[Operand]:
+            number = b.ceil_div(b.min(b.sub("%m", i), shape.rows), parts.group)
+            function = b.load("ptr", b.at("%tiles", number, "ptr"), 8)
 
-    b.loop(0, "%m", shape.rows, row_tile, [("ptr", "%a"), ("ptr", "%c")])
+            def column_tile(j: str) -> None:
+                to = b.at(c, j, kind)
+                values = (a, b.at(right, j, kind), "%b_step", to, "%ldc", to, "%ldc", add, k, b.sub("%n", j), "%a_step")
+                b.do(f"call void {function}({', '.join(f'{x} {y}' for x, y in pairs(STRIDED_TILE, values))})")
+            b.loop(0, "%n", shape.columns, column_tile)
+            return [b.at(a, "%a_tile", kind), b.at(c, b.mul("%ldc", shape.rows), kind)]
+
+        b.loop(0, "%m", shape.rows, row_tile, [("ptr", b.at("%a", b.mul(k0, "%a_step"), kind)), ("ptr", "%c")])
+
+    b.loop(0, b.select(b.less("%k", 1), 1, "%k"), DEPTH, depth)
     b.finish()
 
 
