@@ -61,7 +61,8 @@ def some(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, layout: s
 
 
 def check(rng: np.random.Generator, target: StandInTarget, dtype_name: str, lead: tuple[int, ...], queries: int, keys: int,
-          size: int, width: int, mask: Any = None, causal: bool = False, chunks: int = 1, share: int | None = None) -> None:
+          size: int, width: int, mask: Any = None, causal: bool = False, chunks: int = 1,
+          share: int | None = None, dropout: bool = False) -> None:
     """Forward and backward of one random case."""
     dtype = dtype_by_name(dtype_name)
     layouts = ["plain", "heads", "columns", "steps", "front", "once"]
@@ -76,7 +77,9 @@ def check(rng: np.random.Generator, target: StandInTarget, dtype_name: str, lead
         if rng.random() < 0.3 and mask == "bool":
             masks[..., 0, :] = False
         arrays.append(np.broadcast_to(masks[..., :1, :], shape) if rng.random() < 0.3 else masks)
-    attr = Blockwise("out", causal, size ** -0.5, mask is not None, chunks)
+    if dropout:
+        arrays += [guard(np.array(x)) for x in (0.3, int(rng.integers(1 << 60)), int(rng.integers(1 << 40)))]
+    attr = Blockwise("out", causal, size ** -0.5, mask is not None, dropout, chunks)
     args = tuple(leaf(n, a.shape, from_numpy_dtype(a.dtype), False) for n, a in enumerate(arrays))
     exprs = [emit(BLOCKWISE_ATTENTION, args, attr._replace(result=name, chunks=1)) for name in ("out", "logsumexp")]
     call, placed = call_of(exprs, arrays, [guarded(e.shape, e.dtype.numpy) for e in exprs])
@@ -109,7 +112,7 @@ def test_random_sizes_and_layouts(target: StandInTarget) -> None:
         mask = rng.choice([None, None, "bool", "float"])
         causal = bool(mask is None and rng.random() < 0.6)
         check(rng, target, "float32", (int(rng.integers(1, 3)), 2), queries, keys, size, width, mask, causal,
-              share=int(rng.integers(1, 4)))
+              share=int(rng.integers(1, 4)), dropout=bool(rng.random() < 0.4))
 
 
 @TARGETS
@@ -125,7 +128,7 @@ def test_several_blocks_and_chunks(target: StandInTarget, causal: bool) -> None:
 def test_other_dtypes(target: StandInTarget, dtype: str) -> None:
     rng = np.random.default_rng(3)
     for mask, causal in ((None, True), ("bool", False), ("float", False)):
-        check(rng, target, dtype, (2,), 45, 50, 20, 33, mask, causal)
+        check(rng, target, dtype, (2,), 45, 50, 20, 33, mask, causal, dropout=mask is None)
 
 
 @pytest.mark.parametrize(("dtype", "size"), [("float32", 512), ("float32", 300), ("float64", 256), ("bfloat16", 512)])
@@ -153,7 +156,7 @@ def test_compiles_for_arm(name: str, mask: str) -> None:
     import llvmlite.binding as llvm
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
-    text = generate_template(TemplateKernel(name, ("float32", mask)), ARM, "kernel")
+    text = generate_template(TemplateKernel(name, ("float32", mask, mask == "bool")), ARM, "kernel")
     machine = llvm.Target.from_triple(ARM.triple).create_target_machine(cpu=ARM.cpu, features=ARM.features)
     with llvm.parse_assembly(text) as module:
         assert machine.emit_object(module)
@@ -164,5 +167,5 @@ def test_without_wide_vectors() -> None:
     if not widest.triple.startswith("x86"):
         pytest.skip("needs an x86 machine")
     narrow = StandInTarget("x86-64", "+sse2", widest.triple, 16, False)
-    compiled(TemplateKernel("attention", ("float32", "none")), narrow)
+    compiled(TemplateKernel("attention", ("float32", "none", False)), narrow)
     check(np.random.default_rng(6), narrow, "float32", (2,), 37, 41, 10, 9, None, True)

@@ -13,6 +13,7 @@ from torsh.core.dtype import bool_
 from torsh.ops.expr import Expr
 
 _MATRICES: Final = ("query", "key", "value", "mask")
+_DRAWN: Final = ("chance", "seed", "offset")          # of dropout
 _BLOCKS: Final = ("causal", "scale", "batch_block", "query_block", "key_block")
 
 
@@ -28,13 +29,14 @@ def _strides(names: Sequence[str]) -> tuple[str, ...]:
 FORWARD_RESULTS: Final = ("out", "logsumexp")
 FORWARD_PARAMETERS: Final = (
     *_places(FORWARD_RESULTS), *[f"has_{name}" for name in FORWARD_RESULTS], *_places(_MATRICES), "batch[4]", "queries", "keys",
-    "size", "width", *_strides(_MATRICES), *_BLOCKS)
+    "size", "width", *_strides(_MATRICES), *_BLOCKS, *_places(_DRAWN))
 # Work units are chunks of keys of a batch item; the gradient of the query has one part for each chunk.
 BACKWARD_RESULTS: Final = ("query", "key", "value")
 BACKWARD_OPERANDS: Final = (*_MATRICES, "logsumexp", "delta", "g")
 BACKWARD_PARAMETERS: Final = (
     *_places([f"{name}_gradient" for name in BACKWARD_RESULTS]), *[f"has_{name}" for name in BACKWARD_RESULTS],
-    *_places(BACKWARD_OPERANDS), "batch[4]", "queries", "keys", "size", "width", *_strides(BACKWARD_OPERANDS), *_BLOCKS, "chunks")
+    *_places(BACKWARD_OPERANDS), "batch[4]", "queries", "keys", "size", "width", *_strides(BACKWARD_OPERANDS), *_BLOCKS,
+    *_places(_DRAWN), "chunks")
 
 WORK_BYTES: Final = 640 << 10        # memory of an invocation for blocks
 _ITEM_WORK: Final = 1 << 18          # products that are worth a work unit
@@ -65,7 +67,7 @@ def _panels(rows: int, size: int) -> int:
 def forward_elements(queries: int, keys: int, size: int, width: int) -> int:
     """Bound of what an invocation of the forward template keeps for blocks of queries and keys."""
     rows = _rounded(queries)
-    scores = 2 * (keys + 4) * _WIDEST
+    scores = 3 * (keys + 4) * _WIDEST
     return (rows * _rounded(size) + _panels(keys, size) + keys * _rounded(width) + scores + (rows + _WIDEST + 8) * _rounded(width)
             + 3 * rows)
 
@@ -73,7 +75,7 @@ def forward_elements(queries: int, keys: int, size: int, width: int) -> int:
 def backward_elements(keys: int, size: int, width: int) -> int:
     """Bound of what an invocation of the backward template keeps for a block of keys."""
     both = _rounded(size) + _rounded(width)
-    scores = 3 * (keys + 4) * _WIDEST
+    scores = 4 * (keys + 4) * _WIDEST
     matrices = keys * _rounded(size) + (keys + 4) * both + 2 * (_WIDEST + 8) * both
     return _panels(keys, size) + _panels(keys, width) + scores + matrices + 4 * _WIDEST
 
@@ -97,9 +99,11 @@ def attention_call(step: Step, operands: Operands) -> Call:
     lead = _lead(e, backward)
     names = BACKWARD_OPERANDS if backward else _MATRICES
     given = [name for name in names if name != "mask" or attr.mask]
-    found = {name: operands.operand(a) for name, a in zip(given, e.args, strict=True)}
+    drawn = e.args[3 + attr.mask:][:3] if attr.dropout else ()
+    args = [a for a in e.args if a not in drawn]
+    found = {name: operands.operand(a) for name, a in zip(given, args, strict=True)}
     ranks = {name: 1 if name in ("logsumexp", "delta") else 2 for name in names}
-    spread = {name: _spread(a, found[name][1], lead, ranks[name]) for name, a in zip(given, e.args, strict=True)}
+    spread = {name: _spread(a, found[name][1], lead, ranks[name]) for name, a in zip(given, args, strict=True)}
     batch, merged = coalesce(lead, *[spread[name][:-2] for name in given])
     outer = dict(zip(given, merged, strict=True))
     queries, keys, size, width = query.shape[-2], key.shape[-2], query.shape[-1], value.shape[-1]
@@ -128,11 +132,14 @@ def attention_call(step: Step, operands: Operands) -> Call:
     products = queries * keys * (size + width)
     batch_block = 1 if blocks > 1 else max(1, min(items, _ITEM_WORK // products))
     words += (int(attr.causal), scale, batch_block, query_block, key_block)
+    for n in range(len(_DRAWN)):
+        ref = operands.operand(drawn[n])[0] if drawn else BufferRef(0)
+        words += (ref.slot, ref.offset)
     if backward:
         words.append(attr.chunks)
     kind = "none" if not attr.mask else "bool" if e.args[3].dtype is bool_ else "float"
     cost = max(items * products * (3 if backward else 1) // 16, items * (queries + keys) * (size + width))
-    kernel = TemplateKernel("attention_backward" if backward else "attention", (query.dtype.name, kind))
+    kernel = TemplateKernel("attention_backward" if backward else "attention", (query.dtype.name, kind, attr.dropout))
     return Call(kernel, tuple(words), -(-items // batch_block) * blocks, cost, kernel.name)
 
 

@@ -198,7 +198,7 @@ def _attention(call: Call) -> list[Region]:
     """Both templates; masked keys count as read."""
     backward = call.kernel.name == "attention_backward"  # type: ignore[union-attr]
     p = named(BACKWARD_PARAMETERS if backward else FORWARD_PARAMETERS, call.params)
-    dtype, mask = _options(call)
+    dtype, mask, dropout = _options(call)
     size = dtype_by_name(dtype).itemsize
     wide, items = max(size, 4), prod(p["batch"])
     queries, keys, inner, width = p["queries"], p["keys"], p["size"], p["width"]
@@ -211,6 +211,7 @@ def _attention(call: Call) -> list[Region]:
                     (extents[name][1], p[f"{name}_column"])]
             bytes_of = 1 if mask == "bool" and name == "mask" else wide if name in ("logsumexp", "delta") else size
             result.append(_region(p, name, bytes_of, walk))
+    result += [_region(p, name, 8, [(1, 1)]) for name in ("chance", "seed", "offset") if dropout]
     for name in BACKWARD_RESULTS if backward else FORWARD_RESULTS:
         if p[f"has_{name}"]:
             count = items * prod(extents[name]) * (p["chunks"] if backward and name == "query" else 1)
@@ -278,7 +279,8 @@ def _transpose(call: Call) -> list[Region]:
 
 
 _TEMPLATES: Final[dict[str, Callable[[Call], list[Region]]]] = {
-    "matmul": _matmul, "attention": _attention, "attention_backward": _attention, "scan": _scan, "scatter": _scatter, "index_put": _index_put, "fill": _fill, "copy": _copy,
+    "matmul": _matmul, "attention": _attention, "attention_backward": _attention, "scan": _scan,
+    "scatter": _scatter, "index_put": _index_put, "fill": _fill, "copy": _copy,
     "transpose_copy": _transpose}
 
 

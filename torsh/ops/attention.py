@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
-from torsh.core.dtype import DType, bool_
+from torsh.core.dtype import DType, bool_, float64, int64
 from torsh.core.errors import DTypeError, ShapeMismatchError
 from torsh.core.promotion import SCALAR_TYPE_NAMES
 from torsh.core.shape import broadcast_shapes
@@ -44,7 +44,6 @@ from torsh.ops.define import wide
 from torsh.ops.expr import Expr, Op, Shape, emit, emit1
 from torsh.ops.indexing import repeat_interleave_expr
 from torsh.ops.softmax import SAFE_SOFTMAX, SOFTMAX
-
 
 _FEWEST: Final = 8            # queries and keys from which on blocks are worth it
 _ENOUGH: Final = 64           # queries that pay for arranging any number of keys
@@ -138,10 +137,8 @@ def _decompose(e: Expr) -> Expr:
 
 # ---- in blocks ---------------------------------------------------------------------------------------------------------
 
-def in_blocks(attr: Attention, query: Expr, key: Expr, value: Expr, *mask: Expr) -> bool:
-    """Is attention computed block by block? Not with dropout, for few queries or keys, or for very long vectors."""
-    if attr.dropout:
-        return False
+def in_blocks(attr: Attention, query: Expr, key: Expr, value: Expr, *rest: Expr) -> bool:
+    """Is attention computed block by block? Not for few queries or keys, nor for very long vectors."""
     if attr.enable_gqa and (len(key.shape) != len(query.shape) or value.shape[-3:-2] != key.shape[-3:-2]):
         return False
     queries, keys = query.shape[-2], key.shape[-2]
@@ -151,7 +148,9 @@ def in_blocks(attr: Attention, query: Expr, key: Expr, value: Expr, *mask: Expr)
         return False
     lead = _lead(attr, query, key, value)
     if attr.mask:
-        lead = broadcast_shapes((*lead, query.shape[-2], key.shape[-2]), mask[0].shape)[:-2]
+        lead = broadcast_shapes((*lead, query.shape[-2], key.shape[-2]), rest[0].shape)[:-2]
+    if attr.dropout and lead != lead_shape(query, query if attr.enable_gqa else key, query, *rest[:attr.mask]):
+        return False                 # the value has batch dimensions that its weights do not have
     return 0 not in lead and len(lead) + attr.enable_gqa <= MOST_BATCH_DIMENSIONS
 
 
@@ -174,14 +173,19 @@ def _grouped(attr: Attention, args: Sequence[Expr]) -> list[Expr]:
     return [reshape(query, (*query.shape[:-3], heads, groups, *query.shape[-2:])), *shared, *[divided(m) for m in mask]]
 
 
+def _drawn(args: Sequence[Expr]) -> list[Expr]:
+    """Probability, seed and offset of dropout, if they are given, in the dtypes that primitives take."""
+    return [cast(a, dtype) for a, dtype in zip(args, (float64, int64, int64), strict=False)]
+
+
 def _forward_template(result: str) -> Callable[[Expr], Expr | None]:
     def template(e: Expr) -> Expr | None:
         attr: Attention = e.attr  # type: ignore[assignment]
-        args = e.args[:3 + attr.mask]
+        args, drawn = e.args[:3 + attr.mask], e.args[3 + attr.mask:]
         if not in_blocks(attr, *args):
             return None
-        made = emit(BLOCKWISE_ATTENTION, tuple(_grouped(attr, args)),
-                    Blockwise(result, attr.causal, _scale(attr, args[0]), attr.mask))
+        made = emit(BLOCKWISE_ATTENTION, (*_grouped(attr, args), *_drawn(drawn)),
+                    Blockwise(result, attr.causal, _scale(attr, args[0]), attr.mask, attr.dropout))
         return reshape(made, e.shape)
     return template
 
@@ -193,15 +197,15 @@ def _logsumexp_infer(attr: Attention, *args: Expr) -> tuple[Shape, DType]:
 
 def _logsumexp(e: Expr) -> Expr:
     attr: Attention = e.attr  # type: ignore[assignment]
-    query, key, _, *mask = e.args
-    scores = _scores(attr, query, _repeated(key, query.shape[-3]) if attr.enable_gqa else key, mask)
+    query, key, _, *rest = e.args
+    scores = _scores(attr, query, _repeated(key, query.shape[-3]) if attr.enable_gqa else key, rest[:attr.mask])
     top = reduce_amax(scores, (-1,), True)
     shifted = exp(sub(scores, where(eq(top, -math.inf), 0.0, top)))
     found = add(log(reduce_sum(shifted, (-1,))), reshape(top, top.shape[:-1]))
     return expand(found, e.shape)
 
 
-# The logarithm of the sum of exponentials of each query's scores; attr, args: as below, without dropout.
+# The logarithm of the sum of exponentials of each query's scores; attr, args: as below.
 ATTENTION_LOGSUMEXP: Final[Op] = Op("attention_logsumexp", _logsumexp_infer, None, decompose=_logsumexp,
                                     template=_forward_template("logsumexp"), residual=True)
 
@@ -234,10 +238,13 @@ def _backward(e: Expr) -> Expr:
     scores = _scores(attr, query, key, rest[:attr.mask])
     weights = emit1(SAFE_SOFTMAX if attr.mask else SOFTMAX, scores, len(scores.shape) - 1)
     g = cast(rest[-1], work)
+    drawn = rest[attr.mask:-3]
     if which.result == "value":
-        found = matmul(transpose(weights, -1, -2), g)
+        kept = apply("dropout", weights, *drawn) if attr.dropout else weights
+        found = matmul(transpose(kept, -1, -2), g)
     else:
         slopes = matmul(g, transpose(cast(value, work), -1, -2))
+        slopes = apply("dropout", slopes, *drawn) if attr.dropout else slopes
         slopes = mul(mul(weights, sub(slopes, reduce_sum(mul(slopes, weights), (-1,), True))), _scale(attr, query))
         turned = transpose(slopes, -1, -2) if which.result == "key" else slopes
         found = matmul(turned, cast(query if which.result == "key" else key, work))
@@ -261,10 +268,10 @@ def _backward_template(e: Expr) -> Expr | None:
         return None
     grouped = _grouped(attr, args)
     lead = lead_shape(*grouped)
-    chunks = key_chunks(items_of(lead), target.shape[-2] if which.result != "query" else args[1].shape[-2])
+    chunks = key_chunks(items_of(lead), args[1].shape[-2])
     rest = [reshape(x, (*lead, x.shape[-1])) for x in (logsumexp, delta)] + [reshape(g, (*lead, *g.shape[-2:]))]
-    made = emit(BLOCKWISE_ATTENTION_BACKWARD, (*grouped, *rest),
-                Blockwise(which.result, attr.causal, _scale(attr, args[0]), attr.mask, chunks))
+    made = emit(BLOCKWISE_ATTENTION_BACKWARD, (*grouped, *_drawn(e.args[3 + attr.mask:-3]), *rest),
+                Blockwise(which.result, attr.causal, _scale(attr, args[0]), attr.mask, attr.dropout, chunks))
     if which.result == "query":
         made = reshape(made, made.shape[1:]) if chunks == 1 else reduce_sum(made, (0,))
         made = reshape(made, (*g.shape[:-2], *made.shape[-2:]))
@@ -273,15 +280,15 @@ def _backward_template(e: Expr) -> Expr | None:
     return cast(_summed_heads(attr, which.result, made, target), e.dtype)
 
 
-# args: query, key, value, mask if given, the logarithm of the sum of exponentials, delta (the sum of the attention's result times
-# its gradient, for each query), and the gradient of the attention's result.
+# args: those of the attention, the logarithm of the sum of exponentials, delta (the sum of the attention's result times its
+# gradient, for each query), and the gradient of the attention's result.
 ATTENTION_BACKWARD: Final[Op] = Op("attention_backward", _backward_infer, None, decompose=_backward,
                                    template=_backward_template)
 
 
 def _gradient(e: Expr, g: Expr) -> tuple[Expr | None, ...] | None:
     attr: Attention = e.attr  # type: ignore[assignment]
-    if not in_blocks(attr, *e.args) or any(m.requires_grad for m in e.args[3:]):
+    if not in_blocks(attr, *e.args) or any(m.requires_grad for m in e.args[3:3 + attr.mask]):
         return None
     work = wide(e.dtype)
     logsumexp = emit(ATTENTION_LOGSUMEXP, e.args, attr)
@@ -289,12 +296,12 @@ def _gradient(e: Expr, g: Expr) -> tuple[Expr | None, ...] | None:
     args = (*e.args, logsumexp, delta, g)
     grads = [emit(ATTENTION_BACKWARD, args, AttentionBackward(name, attr)) if a.requires_grad else None
              for name, a in zip(_POSITIONS, e.args, strict=False)]
-    return (*grads, *[None] * attr.mask)
+    return (*grads, *[None] * (len(e.args) - 3))
 
 
 # attr: Attention; args: query (..., L, E), key (..., S, E), value (..., S, V), mask (..., L, S) if given, then, for dropout,
-# probability, seed and offset. Computed in blocks where that can be done; with dropout, or where the mask needs a gradient
-# (backward only), through the decomposition.
+# probability, seed and offset. Computed in blocks where that can be done; where the mask needs a gradient, backward goes through
+# the decomposition.
 SCALED_DOT_PRODUCT_ATTENTION: Final[Op] = Op("scaled_dot_product_attention", _infer, None, gradient=_gradient,
                                              decompose=_decompose, template=_forward_template("out"))
 

@@ -15,6 +15,7 @@ from torsh.core.dtype import DType, bool_, from_numpy_dtype
 from torsh.core.shape import broadcast_shapes
 from torsh.ops.define import Array, convert, wide
 from torsh.ops.expr import OPAQUE, Expr, Op, Shape
+from torsh.ops.random import philox
 
 MOST_BATCH_DIMENSIONS: Final = 4
 _FEW_ITEMS: Final = 8          # matrices in a batch that give threads enough to share
@@ -24,13 +25,15 @@ _CHUNK_KEYS: Final = 256
 class Blockwise(NamedTuple):
     """Attribute of both primitives: which result, causal masking, the scale, whether a mask is given.
 
-    chunks: parts of the keys whose contributions to the gradient of the query are kept apart (backward only).
+    dropout: are probability, seed and offset given? chunks: parts of the keys whose contributions to the gradient of the query are
+    kept apart (backward only).
     """
 
     result: str
     causal: bool
     scale: float
     mask: bool
+    dropout: bool = False
     chunks: int = 1
 
 
@@ -44,8 +47,8 @@ def key_chunks(items: int, keys: int) -> int:
     return 1 if items >= _FEW_ITEMS else max(1, min(-(-_FEW_ITEMS // items), keys // _CHUNK_KEYS))
 
 
-def _forward_infer(attr: Blockwise, query: Expr, key: Expr, value: Expr, *mask: Expr) -> tuple[Shape, DType]:
-    lead = lead_shape(query, key, value, *mask)
+def _forward_infer(attr: Blockwise, query: Expr, key: Expr, value: Expr, *rest: Expr) -> tuple[Shape, DType]:
+    lead = lead_shape(query, key, value, *rest[:attr.mask])
     if attr.result == "logsumexp":
         return (*lead, query.shape[-2]), wide(query.dtype)
     return (*lead, query.shape[-2], value.shape[-1]), query.dtype
@@ -61,7 +64,7 @@ def _backward_infer(attr: Blockwise, query: Expr, key: Expr, value: Expr, *rest:
 def _scores(attr: Blockwise, query: Array, key: Array, mask: list[Any]) -> Array:
     scores = query @ np.swapaxes(key, -1, -2) * attr.scale
     if attr.causal:
-        scores = np.where(np.tri(*scores.shape[-2:], dtype=bool), scores, -np.inf)
+        scores = np.where(np.tri(*scores.shape[-2:]) > 0, scores, -np.inf)
     if mask:
         scores = np.where(mask[0], scores, -np.inf) if np.asarray(mask[0]).dtype == bool else scores + mask[0]
     return scores
@@ -73,9 +76,21 @@ def _widened(*arrays: Any) -> list[Array]:
     return [a if d is bool_ else convert(a, wide(d)) for a, d in zip(arrays, dtypes, strict=True)]
 
 
+def _kept(attr: Blockwise, weights: Array, drawn: list[Any]) -> Array:
+    """What dropout multiplies weights with."""
+    if not attr.dropout:
+        return np.ones((), weights.dtype)
+    chance, seed, offset = drawn
+    word = philox(seed, offset, np.arange(weights.size))[0].reshape(weights.shape)
+    dropped = (word >> np.uint64(8)).astype(np.float32) * np.float32(2.0 ** -24) < np.float32(chance)
+    work = weights.dtype.type
+    return np.where(dropped, work(0), work(1) / (work(1) - work(chance)))
+
+
 def _forward_reference(attr: Blockwise, *arrays: Any) -> Array:
     dtype = from_numpy_dtype(np.asarray(arrays[0]).dtype)
-    query, key, value, *mask = _widened(*arrays)
+    given = 3 + attr.mask
+    query, key, value, *mask = _widened(*arrays[:given])
     with np.errstate(all="ignore"):
         scores = _scores(attr, query, key, mask)
         top = scores.max(-1, keepdims=True)
@@ -84,21 +99,25 @@ def _forward_reference(attr: Blockwise, *arrays: Any) -> Array:
         if attr.result == "logsumexp":
             return np.log(total[..., 0]) + top[..., 0]  # type: ignore[no-any-return]
         nothing = (total == 0) & attr.mask
-        out = np.where(nothing, 0, weights / np.where(nothing, 1, total)).astype(value.dtype) @ value
-    lead = np.broadcast_shapes(*[np.shape(a)[:-2] for a in arrays])
+        weights = np.where(nothing, 0, weights / np.where(nothing, 1, total)).astype(value.dtype)
+        out = weights * _kept(attr, weights, list(arrays[given:])) @ value
+    lead = np.broadcast_shapes(*[np.shape(a)[:-2] for a in arrays[:given]])
     return convert(np.broadcast_to(out, (*lead, *out.shape[-2:])), dtype)
 
 
 def _backward_reference(attr: Blockwise, *arrays: Any) -> Array:
-    query, key, value, *mask, logsumexp, delta, g = _widened(*arrays)
-    lead = np.broadcast_shapes(*[np.shape(a)[:-2] for a in arrays[:3 + attr.mask]])
+    given = 3 + attr.mask
+    query, key, value, *mask = _widened(*arrays[:given])
+    logsumexp, delta, g = _widened(*arrays[-3:])
+    lead = np.broadcast_shapes(*[np.shape(a)[:-2] for a in arrays[:given]])
     with np.errstate(all="ignore"):
         scores = _scores(attr, query, key, mask)
         bottom = np.where(logsumexp == -np.inf, np.inf, logsumexp)[..., None]
         weights = np.exp(scores - bottom).astype(g.dtype)
-        slopes = weights * (g @ np.swapaxes(value, -1, -2) - delta[..., None]) * g.dtype.type(attr.scale)
+        kept = _kept(attr, weights, list(arrays[given:-3]))
+        slopes = weights * (g @ np.swapaxes(value, -1, -2) * kept - delta[..., None]) * g.dtype.type(attr.scale)
         if attr.result == "value":
-            found = np.swapaxes(weights, -1, -2) @ g
+            found = np.swapaxes(weights * kept, -1, -2) @ g
         elif attr.result == "key":
             found = np.swapaxes(slopes, -1, -2) @ query
         else:
@@ -109,7 +128,8 @@ def _backward_reference(attr: Blockwise, *arrays: Any) -> Array:
     return np.ascontiguousarray(np.broadcast_to(found, (*lead, *found.shape[-2:])))
 
 
-# args: query (..., L, E), key (..., S, E), value (..., S, V), mask (..., L, S) if given; leading dimensions broadcast.
+# args: query (..., L, E), key (..., S, E), value (..., S, V), mask (..., L, S) if given; leading dimensions broadcast. Then, for
+# dropout, its probability (float64), seed and offset (int64): the weights are dropped that the op ``dropout`` would drop.
 # Results: "out" (..., L, V); "logsumexp" of the scores (..., L), at least in float32.
 BLOCKWISE_ATTENTION: Final[Op] = Op("blockwise_attention", _forward_infer, _forward_reference, kind=OPAQUE)
 # args: as above, then logsumexp, delta (..., L): the sum of out times its gradient, and that gradient g (..., L, V).

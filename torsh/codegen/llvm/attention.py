@@ -7,6 +7,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torsh.codegen.llvm.attention_parts import (
+    DRAW,
+    DRAWN,
     PANELS,
     ROWS,
     UNROLLED,
@@ -17,6 +19,7 @@ from torsh.codegen.llvm.attention_parts import (
     hidden,
     item_offsets,
     lane_limits,
+    load_drawn,
     seen,
     write_rows,
     write_tiles,
@@ -30,17 +33,17 @@ if TYPE_CHECKING:
     from torsh.codegen.llvm.target import Target
 
 OPERANDS = ("query", "key", "value", "mask")
-SOFTMAX = ("ptr scores", "ptr mask", "ptr top", "ptr total", "ptr factor", "i64 n", "i64 limit", "i1 diagonal",
+SOFTMAX = ("ptr scores", "ptr mask", "ptr kept", "ptr top", "ptr total", "ptr factor", "i64 n", "i64 limit", "i1 diagonal",
            "double scale")
 ADD = ("ptr total", "ptr part", "ptr factor", "i64 rows", "i64 width")
 FINISH = ("ptr top", "ptr total", "ptr logsumexp", "i64 queries", "i1 wanted")
 BLOCK = ("ptr params", "ptr out", "ptr logsumexp", "ptr query", "ptr key", "ptr value", "ptr mask", "i64 start", "i64 count",
-         "ptr work")
+         "ptr work", "i64 item", *DRAWN)
 
 
-def generate_attention(dtype_name: str, mask: str, target: Target, symbol: str) -> str:
+def generate_attention(dtype_name: str, mask: str, dropout: bool, target: Target, symbol: str) -> str:
     """LLVM text of the attention template."""
-    parts = begin(dtype_name, mask, target)
+    parts = begin(dtype_name, mask, dropout, target)
     write_tiles(parts, "panel", 1, "%a_step")
     write_rows(parts, parts.shape.number)
     _write_softmax(parts)
@@ -108,7 +111,11 @@ def _write_softmax(parts: Parts) -> None:
         for k in range(UNROLLED):
             place = at(b.add(r, k))
             weight = parts.exp(b, number.multiply_add(b, number.load(b, place, lanes), scale, below, lanes))
-            number.store(b, weight, place, lanes)
+            used = weight
+            if parts.dropout:            # sums are those of all weights
+                factor_of = number.load(b, b.at("%kept", b.mul(b.add(r, k), columns), number.kind), lanes)
+                used = b(f"fmul {vector} {weight}, {factor_of}")
+            number.store(b, used, place, lanes)
             result.append(number.add(b, sums[k], weight, lanes))
         return result
     sums = b.loop(0, whole, UNROLLED, weights, [(vector, "zeroinitializer")] * UNROLLED)
@@ -177,8 +184,8 @@ def _write_block(parts: Parts) -> None:
     panel, broad = b.mul(parts.rounded(b, size, lanes), columns), parts.rounded(b, width, columns)
     high = b.mul(parts.rounded(b, size, lanes), shape.row_width)
     scores_size = b.mul(b.add(key_block, UNROLLED), columns)
-    queries, scores, masks, part, total, tops, sums, factor, keys, values = carve(
-        b, "%work", kind, b.mul(tiles, panel), scores_size, scores_size, b.mul(columns + parts.group, broad),
+    queries, scores, masks, kept, part, total, tops, sums, factor, keys, values = carve(
+        b, "%work", kind, b.mul(tiles, panel), scores_size, scores_size, scores_size, b.mul(columns + parts.group, broad),
         b.mul(b.add(rows, parts.group), broad), rows, rows, columns, b.mul(b.ceil_div(key_block, shape.rows), high),
         b.mul(key_block, broad))
 
@@ -207,7 +214,7 @@ def _write_block(parts: Parts) -> None:
         skipped = b.div(b.select(b.less("%start", j), b.sub(j, "%start"), 0), columns)
         b.loop(b.select(causal, skipped, 0), tiles, 1, lambda t: query_step(t, j, n, rows, step))
 
-    def query_step(t: str, j: str, n: str, rows: str, step: Operand) -> None:
+    def query_step(t: str, j: str, n: Operand, rows: str, step: Operand) -> None:
         t = hidden(b, slot, t)
         first = b.mul(t, columns)
         i, mine = b.add("%start", first), b.min(b.sub("%count", first), columns)
@@ -224,7 +231,11 @@ def _write_block(parts: Parts) -> None:
 
         def softmax(x: str) -> None:
             at = b.add(first, x)
-            b.call("softmax", *pairs(SOFTMAX, (b.at(scores, x, kind), b.at(masks, x, kind), b.at(tops, at, kind),
+            if parts.dropout:
+                row = b.add(b.mul("%item", word["queries"]), b.add(i, x))
+                number_of = b.add(b.mul(row, word["keys"]), j)
+                b.call("draw", *pairs(DRAW, (b.at(kept, x, kind), n, number_of, word["keys"], *[f"%{name.split()[1]}" for name in DRAWN])))
+            b.call("softmax", *pairs(SOFTMAX, (b.at(scores, x, kind), b.at(masks, x, kind), b.at(kept, x, kind), b.at(tops, at, kind),
                                                b.at(sums, at, kind), b.at(factor, x, kind), n, b.add(ahead, x), diagonal, scale)))
         b.loop(0, mine, lanes, softmax)
         to = b.at(total, b.mul(first, broad), kind)
@@ -254,6 +265,7 @@ def _write_entry(parts: Parts, symbol: str) -> None:
     batch = [word[f"batch{x}"] for x in range(4)]
     total = b.mul(b.mul(batch[0], batch[1]), b.mul(batch[2], batch[3]))
     blocks = b.ceil_div(word["queries"], word["query_block"])
+    drawn = load_drawn(parts, b, word)
 
     def unit(number_of: str) -> None:
         group, block = b.div(number_of, blocks), b.rem(number_of, blocks)
@@ -266,7 +278,7 @@ def _write_entry(parts: Parts, symbol: str) -> None:
                   for name in OPERANDS]
             rows = b.mul(index, word["queries"])
             b.call("block", *pairs(BLOCK, ("%params", b.at(starts["out"], b.mul(rows, word["width"]), number.stored),
-                                           b.at(starts["logsumexp"], rows, number.kind), *at, start, count, work)))
+                                           b.at(starts["logsumexp"], rows, number.kind), *at, start, count, work, index, *drawn)))
         first = b.mul(group, word["batch_block"])
         b.loop(first, b.min(total, b.add(first, word["batch_block"])), 1, item)
     b.loop("%begin", "%end", 1, unit)

@@ -5,9 +5,13 @@ values, and a part of the query's gradient that nobody else writes: results do n
 """
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from torsh.codegen.llvm.attention_parts import (
+    DRAW,
+    DRAWN,
     PANELS,
     ROWS,
     UNROLLED,
@@ -19,6 +23,7 @@ from torsh.codegen.llvm.attention_parts import (
     hidden,
     item_offsets,
     lane_limits,
+    load_drawn,
     seen,
     write_rows,
     write_tiles,
@@ -31,15 +36,17 @@ from torsh.compiler.attention import BACKWARD_OPERANDS, BACKWARD_PARAMETERS, BAC
 if TYPE_CHECKING:
     from torsh.codegen.llvm.target import Target
 
-WEIGHTS = ("ptr scores", "ptr slopes", "ptr mask", "ptr logsumexp", "ptr delta", "i64 n", "i64 limit", "i1 diagonal", "double scale")
+WEIGHTS = ("ptr scores", "ptr slopes", "ptr mask", "ptr kept", "ptr logsumexp", "ptr delta", "i64 n", "i64 limit", "i1 diagonal",
+           "double scale")
 GATHERED = ("ptr from", "i64 step", "ptr to", "i64 count")
 GRADIENTS = tuple(f"{name}_gradient" for name in BACKWARD_RESULTS)
-BLOCK = ("ptr params", *[f"ptr {name}" for name in (*GRADIENTS, *BACKWARD_OPERANDS)], "i64 start", "i64 stop", "ptr work")
+BLOCK = ("ptr params", *[f"ptr {name}" for name in (*GRADIENTS, *BACKWARD_OPERANDS)], "i64 start", "i64 stop", "ptr work", "i64 item",
+         *DRAWN)
 
 
-def generate_attention_backward(dtype_name: str, mask: str, target: Target, symbol: str) -> str:
+def generate_attention_backward(dtype_name: str, mask: str, dropout: bool, target: Target, symbol: str) -> str:
     """LLVM text of the template."""
-    parts = begin(dtype_name, mask, target)
+    parts = begin(dtype_name, mask, dropout, target)
     write_tiles(parts, "panel", 1, "%a_step")
     write_tiles(parts, "row", parts.shape.columns, 1)
     write_rows(parts, parts.number)
@@ -79,8 +86,12 @@ def _write_weights(parts: Parts) -> None:
         weight = parts.exp(b, score)
         if diagonal:
             weight = b(f"select <{lanes} x i1> {seen(parts, b, limits, r)}, {vector} {weight}, {vector} zeroinitializer")
-        difference = b(f"fsub {vector} {number.load(b, slope, lanes)}, {delta}")
-        number.store(b, weight, place, lanes)
+        slope_of, used = number.load(b, slope, lanes), weight
+        if parts.dropout:
+            kept = number.load(b, b.at("%kept", offset, number.kind), lanes)
+            slope_of, used = b(f"fmul {vector} {slope_of}, {kept}"), b(f"fmul {vector} {weight}, {kept}")
+        difference = b(f"fsub {vector} {slope_of}, {delta}")
+        number.store(b, used, place, lanes)
         number.store(b, b(f"fmul {vector} {b(f'fmul {vector} {weight}, {difference}')}, {scale}"), slope, lanes)
 
     def nothing_more(r: str) -> None:
@@ -130,9 +141,9 @@ class _Block:
         # Products may write whole register tiles to these results.
         self.whole = {name: b.both(b.equal(b.rem(n, columns), 0), b(f"icmp ne i64 {word[f'has_{name}']}, 0"))
                       for name, n in (("query", size), ("key", size), ("value", width))}
-        names = ("queries", "slopes_of", "scores", "slopes", "masks", "query_rows", "slope_rows", "part", "logsumexp", "delta",
+        names = ("queries", "slopes_of", "scores", "slopes", "masks", "kept", "query_rows", "slope_rows", "part", "logsumexp", "delta",
                  "key_sum", "value_sum", "keys", "values", "key_rows")
-        sizes = (b.mul(deep_size, columns), b.mul(deep_width, columns), scores, scores, scores, b.mul(self.long, columns),
+        sizes = (b.mul(deep_size, columns), b.mul(deep_width, columns), scores, scores, scores, scores, b.mul(self.long, columns),
                  b.mul(self.broad, columns), b.mul(self.long, columns + parts.group), columns, columns, b.mul(high, self.long),
                  b.mul(high, self.broad), b.mul(panels, self.key_panel), b.mul(panels, self.value_panel),
                  b.mul(key_block, self.long))
@@ -148,8 +159,8 @@ class _Block:
         b.loop("%start", "%stop", word["key_block"], self.key_step)
         b.finish()
 
-    def _if(self, result: str, body: object) -> None:
-        self.b.when(self.b(f"icmp ne i64 {self.word[f'has_{result}']}, 0"), body)  # type: ignore[arg-type]
+    def _if(self, result: str, body: Callable[[], None]) -> None:
+        self.b.when(self.b(f"icmp ne i64 {self.word[f'has_{result}']}, 0"), body)
 
     def _matrix(self, name: str, row: Operand) -> tuple[str, str, str]:
         """Where a row of an operand is, and its strides."""
@@ -170,10 +181,13 @@ class _Block:
         for name, wide in (("key", self.size), ("value", self.width)):
             direct, at, step = sums[name]
             values = (at, step, b.at(f"%{name}_gradient", b.mul(j, wide), self.parts.kind), wide, self.one, 0, "false", n, wide)
-            b.when(direct, lambda: None, lambda name=name, values=values: self._if(name, lambda: b.call(
-                "rows", *pairs(ROWS, values))))
+            b.when(direct, lambda: None, partial(self._store, name, values))
 
-    def _sum(self, name: str, j: str, n: str) -> tuple[str, str, str]:
+    def _store(self, name: str, values: tuple[Operand, ...]) -> None:
+        """Copy gradients to a result that is wanted."""
+        self._if(name, lambda: self.b.call("rows", *pairs(ROWS, values)))
+
+    def _sum(self, name: str, j: str, n: Operand) -> tuple[str, Operand, Operand]:
         """Where the gradients of a block of keys are summed: (in the result itself?, address, distance of rows)."""
         b, group = self.b, self.parts.group
         wide, step = (self.size, self.long) if name == "key" else (self.width, self.broad)
@@ -184,8 +198,8 @@ class _Block:
         b.call("zeros", *pairs(ZEROS, (at, b.select(self.causal, count, 0))))
         return direct, at, step
 
-    def query_step(self, t: str, j: str, n: str, key_rows: tuple[str, Operand],
-                   sums: dict[str, tuple[str, str, str]]) -> None:
+    def query_step(self, t: str, j: str, n: Operand, key_rows: tuple[str, Operand],
+                   sums: dict[str, tuple[str, Operand, Operand]]) -> None:
         """One block of queries against a block of keys."""
         b, word, place, parts, kind = self.b, self.word, self.place, self.parts, self.parts.kind
         columns, rows, width = parts.shape.columns, parts.shape.rows, parts.shape.row_width
@@ -203,7 +217,11 @@ class _Block:
                       "false", n, mine, self.width)
 
         def weights(x: str) -> None:
-            here = [b.at(place[name], x, kind) for name in ("scores", "slopes", "masks", "logsumexp", "delta")]
+            here = [b.at(place[name], x, kind) for name in ("scores", "slopes", "masks", "kept", "logsumexp", "delta")]
+            if parts.dropout:
+                row = b.add(b.mul("%item", word["queries"]), b.add(i, x))
+                number = b.add(b.mul(row, word["keys"]), j)
+                b.call("draw", *pairs(DRAW, (here[3], n, number, word["keys"], *[f"%{name.split()[1]}" for name in DRAWN])))
             b.call("weights", *pairs(WEIGHTS, (*here, n, b.add(ahead, x), diagonal, self.scale)))
         b.loop(0, mine, parts.shape.lanes, weights)
         across = rows * columns
@@ -211,10 +229,10 @@ class _Block:
         for name, source, right, k in (("value", "scores", slope_rows, self.width), ("key", "slopes", query_rows, self.size)):
             _, at, step = sums[name]
             values = (place[source], across, 1, *right, at, step, add, n, k, mine)
-            self._if(name, lambda values=values: parts.product(b, "row", *values))
+            self._if(name, partial(parts.product, b, "row", *values))
         self._if("query", lambda: self._query_gradient(i, mine, b.less("%start", j), (place["slopes"], rows, columns, *key_rows), n))
 
-    def _query_gradient(self, i: str, mine: str, further: str, factors: tuple[Operand, ...], n: Operand) -> None:
+    def _query_gradient(self, i: Operand, mine: Operand, further: str, factors: tuple[Operand, ...], n: Operand) -> None:
         """Add what a block of keys contributes to the gradients of a block of queries."""
         b, parts, part = self.b, self.parts, self.place["part"]
         to = b.at("%query_gradient", b.mul(i, self.size), parts.kind)
@@ -224,7 +242,7 @@ class _Block:
         b.when(direct, lambda: None, lambda: b.call(
             "rows", *pairs(ROWS, (part, self.long, to, self.size, self.one, 0, further, mine, self.size))))
 
-    def _pack_queries(self, i: str, j: str, mine: str, n: Operand) -> list[tuple[str, Operand]]:
+    def _pack_queries(self, i: Operand, j: str, mine: str, n: Operand) -> list[tuple[str, Operand]]:
         """Bring what belongs to a block of queries in order; the rows of the query and of the slopes."""
         b, word, place, parts = self.b, self.word, self.place, self.parts
         columns = parts.shape.columns
@@ -258,6 +276,8 @@ def _write_entry(parts: Parts, symbol: str) -> None:
     blocks = b.ceil_div(word["keys"], word["key_block"])
     chunk_size = b.mul(b.ceil_div(blocks, word["chunks"]), word["key_block"])
 
+    drawn = load_drawn(parts, b, word)
+
     def unit(number: str) -> None:
         group, chunk = b.div(number, word["chunks"]), b.rem(number, word["chunks"])
         start = b.min(b.mul(chunk, chunk_size), word["keys"])
@@ -270,7 +290,7 @@ def _write_entry(parts: Parts, symbol: str) -> None:
             keys = b.mul(index, word["keys"])
             results = [b.at(starts[name], offset, kind) for name, offset in zip(
                 GRADIENTS, (part, b.mul(keys, word["size"]), b.mul(keys, word["width"])), strict=True)]
-            b.call("block", *pairs(BLOCK, ("%params", *results, *operands, start, stop, work)))
+            b.call("block", *pairs(BLOCK, ("%params", *results, *operands, start, stop, work, index, *drawn)))
         first = b.mul(group, word["batch_block"])
         b.loop(first, b.min(total, b.add(first, word["batch_block"])), 1, item)
     b.loop("%begin", "%end", 1, unit)

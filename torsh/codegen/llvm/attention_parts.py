@@ -16,6 +16,7 @@ from torsh.codegen.llvm.gemm_shape import Shape, arguments, pairs, shape_for
 from torsh.codegen.llvm.math_common import layout, scaled
 from torsh.codegen.llvm.math_exponential import exp_parts
 from torsh.codegen.llvm.numeric import Numeric
+from torsh.codegen.llvm.philox import philox
 from torsh.codegen.llvm.template_builder import Builder, Module, Operand
 from torsh.codegen.llvm.writer import Operand as Value
 from torsh.codegen.llvm.writer import Writer
@@ -29,6 +30,8 @@ UNROLLED = 4          # keys that loops over scores do at once: blocks of scores
 PRODUCT = ("ptr tiles", "ptr a", "i64 a_tile", "i64 a_step", "ptr b", "i64 b_step", "ptr c", "i64 ldc", "i1 add", "i64 m", "i64 n",
            "i64 k")
 PANELS = ("ptr from", "i64 row_step", "i64 k_step", "ptr to", "i64 k", "i64 rows")
+DRAWN = ("double chance", "i64 seed", "i64 offset")
+DRAW = ("ptr kept", "i64 n", "i64 first", "i64 step", *DRAWN)
 ZEROS = ("ptr to", "i64 count")
 ROWS = ("ptr from", "i64 ldf", "ptr to", "i64 ldt", "ptr factors", "i64 factor_step", "i1 add", "i64 rows", "i64 width")
 
@@ -58,6 +61,7 @@ class Parts:
     shape: Shape
     target: Target
     mask: str            # "none", "bool" or "float"
+    dropout: bool
 
     @property
     def number(self) -> Numeric:
@@ -94,9 +98,13 @@ class Parts:
 
     def inline(self, b: Builder, function: Callable[..., Value], *values: str) -> str:
         """A function of the vector mathematics, written where the builder is."""
+        return self.written(b, function, *[(v, self.kind, self.shape.lanes) for v in values])
+
+    def written(self, b: Builder, function: Callable[..., Value], *values: tuple[Operand, str, int]) -> str:
+        """:meth:`inline` for values of any type: (value, element type, lanes)."""
         m = Writer(*capabilities(self.target))
         m.count = b.count
-        result = function(m, *[Value(m, v, self.kind, self.shape.lanes) for v in values])
+        result = function(m, *[Value(m, str(v), element, lanes) for v, element, lanes in values])
         b.lines += m.scopes[0].lines
         b.count = m.count
         b.module.declarations.update(m.declarations)
@@ -150,12 +158,12 @@ def exp_of_small(m: Writer, x: Value) -> Value:
     return scaled(m, p + 1.0, integer, n)
 
 
-def begin(dtype_name: str, mask: str, target: Target) -> Parts:
+def begin(dtype_name: str, mask: str, dropout: bool, target: Target) -> Parts:
     """The module with what both templates need: register tiles, products, packing."""
     shape = shape_for(dtype_name, target)
     group = row_group(shape.rows)
     shape = replace(shape, rows=shape.rows // group * group, vectors=2, masks=False, paired=False)
-    parts = Parts(Module(), shape, target, mask)
+    parts = Parts(Module(), shape, target, mask, dropout)
     packed = replace(shape, masks=target.has_avx512)
     write_pack(parts.module, packed)
     if mask == "bool":
@@ -163,6 +171,8 @@ def begin(dtype_name: str, mask: str, target: Target) -> Parts:
         write_pack(parts.module, replace(packed, number=condition), "pack_mask")
     _write_product(parts)
     _write_panels(parts)
+    if dropout:
+        _write_draw(parts)
     return parts
 
 
@@ -257,6 +267,40 @@ def write_zeros(parts: Parts) -> None:
     b.loop(0, whole, lanes, lambda j: number.store(b, "zeroinitializer", b.at("%to", j, parts.kind), lanes))
     b.loop(whole, "%count", 1, lambda j: number.store(b, "0.0", b.at("%to", j, parts.kind)))
     b.finish()
+
+
+def _write_draw(parts: Parts) -> None:
+    """What dropout multiplies n weights of each query of a vector with. first: number of the first weight; step: from query to
+    query."""
+    lanes, kind, columns = parts.shape.lanes, parts.kind, parts.shape.columns
+    long, floats = f"<{lanes} x i64>", f"<{lanes} x float>"
+    b = Builder(parts.module, "draw", arguments(DRAW))
+    single = b("fptrunc double %chance to float")
+    bound = b.splat("float", lanes, b(f"fmul float {single}, 0x4170000000000000"))           # 2 ** 24
+    work = "%chance" if kind == "double" else single
+    factor = b.splat(kind, lanes, b(f"fdiv {kind} 1.0, {b(f'fsub {kind} 1.0, {work}')}"))
+    lane_numbers = "<" + ", ".join(f"i64 {x}" for x in range(lanes)) + ">"
+    steps = b(f"mul {long} {b.splat('i64', lanes, '%step')}, {lane_numbers}")
+    start = b(f"add {long} {steps}, {b.splat('i64', lanes, '%first')}")
+
+    def one(r: str) -> None:
+        counter = b(f"add {long} {start}, {b.splat('i64', lanes, r)}")
+        word = parts.written(b, lambda m, seed, offset, count: philox(m, 0, seed, offset, count) >> 8,
+                             ("%seed", "i64", 0), ("%offset", "i64", 0), (counter, "i64", lanes))
+        drawn = b(f"sitofp <{lanes} x i32> {b(f'trunc {long} {word} to <{lanes} x i32>')} to {floats}")
+        dropped = b(f"fcmp olt {floats} {drawn}, {bound}")
+        kept = b(f"select <{lanes} x i1> {dropped}, {parts.vector} zeroinitializer, {parts.vector} {factor}")
+        parts.number.store(b, kept, b.at("%kept", b.mul(r, columns), kind), lanes)
+    b.loop(0, "%n", 1, one)
+    b.finish()
+
+
+def load_drawn(parts: Parts, b: Builder, word: dict[str, str]) -> list[Operand]:
+    """Probability, seed and offset of dropout."""
+    if not parts.dropout:
+        return ["0.0", 0, 0]
+    return [b.load(kind, b.buffer(word[f"{name}_slot"], word[f"{name}_offset"]), 8)
+            for name, kind in (("chance", "double"), ("seed", "i64"), ("offset", "i64"))]
 
 
 def lane_limits(parts: Parts, b: Builder, limit: str) -> str:

@@ -1,6 +1,7 @@
 """Packing for matrix products: copies of operands, of any strides, in the order in which register tiles read them."""
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from torsh.codegen.llvm.gemm_shape import Shape, arguments, pairs
@@ -18,8 +19,9 @@ def write_pack(module: Module, shape: Shape, pack: str = "pack") -> None:
     """
     number, values, lanes = shape.number, shape.values, shape.lanes
     bits = 8 * number.kind_bytes
-    plain = (partial(_pack_transposed, masks=shape.masks), _pack_copied, _pack_strided)
-    writers = (_pairs_transposed, _pairs_copied, _pairs_strided) if shape.paired else plain
+    writers: list[Callable[..., None]] = [partial(_pack_transposed, masks=shape.masks), _pack_copied, _pack_strided]
+    if shape.paired:
+        writers = [_pairs_transposed, _pairs_copied, _pairs_strided]
     for name, write in zip(("transposed", "copied", "strided"), writers, strict=True):
         b = Builder(module, f"{pack}_{name}", arguments(PACK))
         write(b, number, values, lanes, bits)
