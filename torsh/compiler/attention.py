@@ -76,7 +76,7 @@ def backward_elements(keys: int, size: int, width: int) -> int:
     """Bound of what an invocation of the backward template keeps for a block of keys."""
     both = _rounded(size) + _rounded(width)
     scores = 4 * (keys + 4) * _WIDEST
-    matrices = keys * _rounded(size) + (keys + 4) * both + 2 * (_WIDEST + 8) * both
+    matrices = keys * _rounded(size) + (keys + 4) * both + 2 * _WIDEST * both + (_WIDEST + 8) * _rounded(size)
     return _panels(keys, size) + _panels(keys, width) + scores + matrices + 4 * _WIDEST
 
 

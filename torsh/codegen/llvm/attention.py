@@ -7,7 +7,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torsh.codegen.llvm.attention_parts import (
-    DRAW,
     DRAWN,
     PANELS,
     ROWS,
@@ -49,7 +48,7 @@ def generate_attention(dtype_name: str, mask: str, dropout: bool, target: Target
     _write_softmax(parts)
     _write_add(parts)
     _write_finish(parts)
-    _write_block(parts)
+    _Block(parts).write()
     _write_entry(parts, symbol)
     return parts.module.render()
 
@@ -169,90 +168,101 @@ def _write_finish(parts: Parts) -> None:
 
 
 # ---------------------------------------------------------------------------------------------------- blocks
-def _write_block(parts: Parts) -> None:
-    """The result for ``count`` queries from ``start`` of one batch item."""
-    shape, kind, stored = parts.shape, parts.kind, parts.shape.number.stored
-    columns, lanes = shape.columns, shape.lanes
-    b = Builder(parts.module, "block", arguments(BLOCK))
-    slot = b.stack(8)
-    word = Words(b, FORWARD_PARAMETERS)
-    size, width, key_block = word["size"], word["width"], word["key_block"]
-    causal = b(f"icmp ne i64 {word['causal']}, 0")
-    scale = parts.scale(b, word)
-    tiles = b.ceil_div("%count", columns)
-    rows = b.mul(tiles, columns)
-    panel, broad = b.mul(parts.rounded(b, size, lanes), columns), parts.rounded(b, width, columns)
-    high = b.mul(parts.rounded(b, size, lanes), shape.row_width)
-    scores_size = b.mul(b.add(key_block, UNROLLED), columns)
-    queries, scores, masks, kept, part, total, tops, sums, factor, keys, values = carve(
-        b, "%work", kind, b.mul(tiles, panel), scores_size, scores_size, scores_size, b.mul(columns + parts.group, broad),
-        b.mul(b.add(rows, parts.group), broad), rows, rows, columns, b.mul(b.ceil_div(key_block, shape.rows), high),
-        b.mul(key_block, broad))
+class _Block:
+    """Writes the function ``block``: the result for ``count`` queries from ``start`` of one batch item."""
 
-    value_in_place = parts.in_place(b, word["value_row"], word["value_column"], width)
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        self.b = b = Builder(parts.module, "block", arguments(BLOCK))
+        self.slot = b.stack(8)
+        self.word = word = Words(b, FORWARD_PARAMETERS)
+        shape, columns = parts.shape, parts.shape.columns
+        self.size, self.width = word["size"], word["width"]
+        self.causal = b(f"icmp ne i64 {word['causal']}, 0")
+        self.scale = parts.scale(b, word)
+        self.near = parts.in_place(b, word["value_row"], word["value_column"], self.width)
+        self.span = b.select(self.causal, b.min(word["keys"], b.add("%start", "%count")), word["keys"])      # keys that are seen
+        self.tiles = b.ceil_div("%count", columns)
+        deep, self.broad = parts.rounded(b, self.size, shape.lanes), parts.rounded(b, self.width, columns)
+        self.query_panel, self.key_panel = b.mul(deep, columns), b.mul(deep, shape.row_width)
+        rows, scores = b.mul(self.tiles, columns), b.mul(b.add(word["key_block"], UNROLLED), columns)
+        names = ("queries", "scores", "masks", "kept", "part", "total", "top", "sum", "factor", "keys", "values")
+        sizes = (b.mul(self.tiles, self.query_panel), scores, scores, scores, b.mul(columns + parts.group, self.broad),
+                 b.mul(b.add(rows, parts.group), self.broad), rows, rows, columns,
+                 b.mul(b.ceil_div(word["key_block"], shape.rows), self.key_panel), b.mul(word["key_block"], self.broad))
+        self.place = dict(zip(names, carve(b, "%work", parts.kind, *sizes), strict=True))
 
-    def prepare(t: str) -> None:
-        t = hidden(b, slot, t)
+    def write(self) -> None:
+        """The whole function."""
+        b, word, place, kind = self.b, self.word, self.place, self.parts.kind
+        b.loop(0, self.tiles, 1, self.prepare)
+        b.loop(0, self.span, word["key_block"], self.key_step)
+        wanted = b(f"icmp ne i64 {word['has_logsumexp']}, 0")
+        b.call("finish", *pairs(FINISH, (place["top"], place["sum"], b.at("%logsumexp", "%start", kind), "%count", wanted)))
+        out = b.at("%out", b.mul("%start", self.width), self.parts.shape.number.stored)
+        values = (place["total"], self.broad, out, self.width, place["sum"], 1, "false", "%count", self.width)
+        b.when(b(f"icmp ne i64 {word['has_out']}, 0"), lambda: b.call("rows", *pairs(ROWS, values)))
+        b.finish()
+
+    def _matrix(self, name: str, row: Operand) -> tuple[str, str, str]:
+        """Where a row of an operand is, and its strides."""
+        step = self.word[f"{name}_row"]
+        return self.b.at(f"%{name}", self.b.mul(row, step), self.parts.shape.number.stored), step, self.word[f"{name}_column"]
+
+    def prepare(self, t: str) -> None:
+        """A block of queries in the order in which products want it, and nothing summed yet."""
+        b, parts, columns = self.b, self.parts, self.parts.shape.columns
+        t = hidden(b, self.slot, t)
         first = b.mul(t, columns)
-        source = b.at("%query", b.mul(b.add("%start", first), word["query_row"]), stored)
-        to = b.at(queries, b.mul(t, panel), kind)
-        parts.pack(b, source, word["query_row"], word["query_column"], to, size, b.min(b.sub("%count", first), columns), columns)
-        for x in range(0, columns, lanes):
-            at = b.add(first, x)
-            parts.number.store(b, parts.constant("0xFFF0000000000000"), b.at(tops, at, kind), lanes)
-            parts.number.store(b, "zeroinitializer", b.at(sums, at, kind), lanes)
-    b.loop(0, tiles, 1, prepare)
-    span = b.select(causal, b.min(word["keys"], b.add("%start", "%count")), word["keys"])
+        to = b.at(self.place["queries"], b.mul(t, self.query_panel), parts.kind)
+        count = b.min(b.sub("%count", first), columns)
+        parts.pack(b, *self._matrix("query", b.add("%start", first)), to, self.size, count, columns)
+        for x in range(0, columns, parts.shape.lanes):
+            for name, value in (("top", parts.constant("0xFFF0000000000000")), ("sum", "zeroinitializer")):
+                parts.number.store(b, value, b.at(self.place[name], b.add(first, x), parts.kind), parts.shape.lanes)
 
-    def key_step(j: str) -> None:
-        j = hidden(b, slot, j)
-        n = b.min(key_block, b.sub(span, j))
-        b.call("pack_panels", *pairs(PANELS, (b.at("%key", b.mul(j, word["key_row"]), stored), word["key_row"],
-                                              word["key_column"], keys, size, n)))
-        at = b.at("%value", b.mul(j, word["value_row"]), stored)
-        rows, step = parts.row_matrix(b, value_in_place, (at, word["value_row"], word["value_column"]), values, n, width, broad)
-        skipped = b.div(b.select(b.less("%start", j), b.sub(j, "%start"), 0), columns)
-        b.loop(b.select(causal, skipped, 0), tiles, 1, lambda t: query_step(t, j, n, rows, step))
+    def key_step(self, j: str) -> None:
+        """One block of keys against all queries that see it."""
+        b, place = self.b, self.place
+        j = hidden(b, self.slot, j)
+        n = b.min(self.word["key_block"], b.sub(self.span, j))
+        b.call("pack_panels", *pairs(PANELS, (*self._matrix("key", j), place["keys"], self.size, n)))
+        values = self.parts.row_matrix(b, self.near, self._matrix("value", j), place["values"], n, self.width, self.broad)
+        blind = b.div(b.select(b.less("%start", j), b.sub(j, "%start"), 0), self.parts.shape.columns)
+        b.loop(b.select(self.causal, blind, 0), self.tiles, 1, lambda t: self.query_step(t, j, n, values))
 
-    def query_step(t: str, j: str, n: Operand, rows: str, step: Operand) -> None:
-        t = hidden(b, slot, t)
+    def query_step(self, t: str, j: str, n: Operand, values: tuple[str, Operand]) -> None:
+        """One block of queries against a block of keys."""
+        b, word, place, parts, kind = self.b, self.word, self.place, self.parts, self.parts.kind
+        shape, columns = parts.shape, parts.shape.columns
+        t = hidden(b, self.slot, t)
         first = b.mul(t, columns)
         i, mine = b.add("%start", first), b.min(b.sub("%count", first), columns)
         ahead = b.sub(i, j)                                  # the last key that the first query sees
-        n = b.select(causal, b.min(n, b.add(ahead, mine)), n)
-        diagonal = b.both(causal, b.less(ahead, b.sub(n, 1)))
-        parts.product(b, "panel", keys, high, shape.row_width, b.at(queries, b.mul(t, panel), kind), columns, scores, columns,
-                      "false", n, mine, size)
-        if parts.mask != "none":
-            mask_type = "i8" if parts.mask == "bool" else stored
-            source = b.at("%mask", b.add(b.mul(i, word["mask_row"]), b.mul(j, word["mask_column"])), mask_type)
-            parts.pack(b, source, word["mask_row"], word["mask_column"], masks, n, mine, columns,
-                       name="pack_mask" if parts.mask == "bool" else "pack")
+        n = b.select(self.causal, b.min(n, b.add(ahead, mine)), n)
+        diagonal = b.both(self.causal, b.less(ahead, b.sub(n, 1)))
+        queries = b.at(place["queries"], b.mul(t, self.query_panel), kind)
+        parts.product(b, "panel", place["keys"], self.key_panel, shape.row_width, queries, columns, place["scores"], columns, "false",
+                      n, mine, self.size)
+        parts.pack_mask(b, word, i, j, place["masks"], n, mine)
 
         def softmax(x: str) -> None:
-            at = b.add(first, x)
-            if parts.dropout:
-                row = b.add(b.mul("%item", word["queries"]), b.add(i, x))
-                number_of = b.add(b.mul(row, word["keys"]), j)
-                b.call("draw", *pairs(DRAW, (b.at(kept, x, kind), n, number_of, word["keys"], *[f"%{name.split()[1]}" for name in DRAWN])))
-            b.call("softmax", *pairs(SOFTMAX, (b.at(scores, x, kind), b.at(masks, x, kind), b.at(kept, x, kind), b.at(tops, at, kind),
-                                               b.at(sums, at, kind), b.at(factor, x, kind), n, b.add(ahead, x), diagonal, scale)))
-        b.loop(0, mine, lanes, softmax)
-        to = b.at(total, b.mul(first, broad), kind)
-        given = (scores, shape.rows, columns, rows, step)
+            scores, masks, kept, factor = (b.at(place[name], x, kind) for name in ("scores", "masks", "kept", "factor"))
+            top, total = (b.at(place[name], b.add(first, x), kind) for name in ("top", "sum"))
+            parts.draw(b, word, b.add(i, x), j, kept, n)
+            b.call("softmax", *pairs(SOFTMAX, (scores, masks, kept, top, total, factor, n, b.add(ahead, x), diagonal, self.scale)))
+        b.loop(0, mine, shape.lanes, softmax)
+        self._sum(j, n, mine, b.at(place["total"], b.mul(first, self.broad), kind), values)
+
+    def _sum(self, j: str, n: Operand, mine: Operand, total: str, values: tuple[str, Operand]) -> None:
+        """Add the weighted values of a block of keys to what the blocks before it gave."""
+        b, parts, place, broad = self.b, self.parts, self.place, self.broad
+        given = (place["scores"], parts.shape.rows, parts.shape.columns, *values)
 
         def further() -> None:
-            parts.product(b, "panel", *given, part, broad, "false", mine, width, n)
-            b.call("add_part", *pairs(ADD, (to, part, factor, mine, broad)))
-        b.when(b.equal(j, 0), lambda: parts.product(b, "panel", *given, to, broad, "false", mine, width, n), further)
-
-    b.loop(0, span, key_block, key_step)
-    wanted = b(f"icmp ne i64 {word['has_logsumexp']}, 0")
-    b.call("finish", *pairs(FINISH, (tops, sums, b.at("%logsumexp", "%start", kind), "%count", wanted)))
-    out = b.at("%out", b.mul("%start", width), stored)
-    b.when(b(f"icmp ne i64 {word['has_out']}, 0"), lambda: b.call(
-        "rows", *pairs(ROWS, (total, broad, out, width, sums, 1, "false", "%count", width))))
-    b.finish()
+            parts.product(b, "panel", *given, place["part"], broad, "false", mine, self.width, n)
+            b.call("add_part", *pairs(ADD, (total, place["part"], place["factor"], mine, broad)))
+        b.when(b.equal(j, 0), lambda: parts.product(b, "panel", *given, total, broad, "false", mine, self.width, n), further)
 
 
 def _write_entry(parts: Parts, symbol: str) -> None:

@@ -10,7 +10,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from torsh.codegen.llvm.attention_parts import (
-    DRAW,
     DRAWN,
     PANELS,
     ROWS,
@@ -218,10 +217,7 @@ class _Block:
 
         def weights(x: str) -> None:
             here = [b.at(place[name], x, kind) for name in ("scores", "slopes", "masks", "kept", "logsumexp", "delta")]
-            if parts.dropout:
-                row = b.add(b.mul("%item", word["queries"]), b.add(i, x))
-                number = b.add(b.mul(row, word["keys"]), j)
-                b.call("draw", *pairs(DRAW, (here[3], n, number, word["keys"], *[f"%{name.split()[1]}" for name in DRAWN])))
+            parts.draw(b, word, b.add(i, x), j, here[3], n)
             b.call("weights", *pairs(WEIGHTS, (*here, n, b.add(ahead, x), diagonal, self.scale)))
         b.loop(0, mine, parts.shape.lanes, weights)
         across = rows * columns
@@ -242,7 +238,7 @@ class _Block:
         b.when(direct, lambda: None, lambda: b.call(
             "rows", *pairs(ROWS, (part, self.long, to, self.size, self.one, 0, further, mine, self.size))))
 
-    def _pack_queries(self, i: Operand, j: str, mine: str, n: Operand) -> list[tuple[str, Operand]]:
+    def _pack_queries(self, i: Operand, j: str, mine: Operand, n: Operand) -> list[tuple[str, Operand]]:
         """Bring what belongs to a block of queries in order; the rows of the query and of the slopes."""
         b, word, place, parts = self.b, self.word, self.place, self.parts
         columns = parts.shape.columns
@@ -255,11 +251,7 @@ class _Block:
         for name in ("logsumexp", "delta"):
             step = word[f"{name}_row"]
             b.call("gathered", *pairs(GATHERED, (b.at(f"%{name}", b.mul(i, step), parts.kind), step, place[name], mine)))
-        if parts.mask != "none":
-            row, column = word["mask_row"], word["mask_column"]
-            kind = "i8" if parts.mask == "bool" else parts.shape.number.stored
-            at = b.at("%mask", b.add(b.mul(i, row), b.mul(j, column)), kind)
-            parts.pack(b, at, row, column, place["masks"], n, mine, columns, name="pack_mask" if parts.mask == "bool" else "pack")
+        parts.pack_mask(b, word, i, j, place["masks"], n, mine)
         return found
 
 

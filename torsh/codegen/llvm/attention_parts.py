@@ -145,6 +145,23 @@ class Parts:
         return b.select(in_place, at, place, "ptr"), b.select(in_place, row, step)
 
 
+    def pack_mask(self, b: Builder, word: dict[str, str], i: Operand, j: Operand, place: str, keys: Operand, queries: Operand) -> None:
+        """The part of the mask that belongs to a block of scores, as numbers to add, in the order of the scores."""
+        if self.mask == "none":
+            return
+        row, column = word["mask_row"], word["mask_column"]
+        kind, name = ("i8", "pack_mask") if self.mask == "bool" else (self.shape.number.stored, "pack")
+        at = b.at("%mask", b.add(b.mul(i, row), b.mul(j, column)), kind)
+        self.pack(b, at, row, column, place, keys, queries, self.shape.columns, name=name)
+
+    def draw(self, b: Builder, word: dict[str, str], i: Operand, j: Operand, place: str, keys: Operand) -> None:
+        """What dropout multiplies a vector's weights with: queries from i, keys from j, of the item ``%item``."""
+        if self.dropout:
+            row = b.add(b.mul("%item", word["queries"]), i)
+            first = b.add(b.mul(row, word["keys"]), j)
+            b.call("draw", *pairs(DRAW, (place, keys, first, word["keys"], "%chance", "%seed", "%offset")))
+
+
 def row_group(rows: int) -> int:
     """Rows of the smallest register tile, given those of the largest."""
     return 4 if rows >= 8 else 2
