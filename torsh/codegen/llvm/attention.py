@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from torsh.codegen.llvm.attention_parts import (
     DRAWN,
+    GROUP,
     PANELS,
     ROWS,
     UNROLLED,
@@ -187,8 +188,8 @@ class _Block:
         self.query_panel, self.key_panel = b.mul(deep, columns), b.mul(deep, shape.row_width)
         rows, scores = b.mul(self.tiles, columns), b.mul(b.add(word["key_block"], UNROLLED), columns)
         names = ("queries", "scores", "masks", "kept", "part", "total", "top", "sum", "factor", "keys", "values")
-        sizes = (b.mul(self.tiles, self.query_panel), scores, scores, scores, b.mul(columns + parts.group, self.broad),
-                 b.mul(b.add(rows, parts.group), self.broad), rows, rows, columns,
+        sizes = (b.mul(self.tiles, self.query_panel), scores, scores, scores, b.mul(columns + GROUP, self.broad),
+                 b.mul(b.add(rows, GROUP), self.broad), rows, rows, columns,
                  b.mul(b.ceil_div(word["key_block"], shape.rows), self.key_panel), b.mul(word["key_block"], self.broad))
         self.place = dict(zip(names, carve(b, "%work", parts.kind, *sizes), strict=True))
 
@@ -242,7 +243,7 @@ class _Block:
         n = b.select(self.causal, b.min(n, b.add(ahead, mine)), n)
         diagonal = b.both(self.causal, b.less(ahead, b.sub(n, 1)))
         queries = b.at(place["queries"], b.mul(t, self.query_panel), kind)
-        parts.product(b, "panel", place["keys"], self.key_panel, shape.row_width, queries, columns, place["scores"], columns, "false",
+        parts.product(b, "panel", place["keys"], self.key_panel, 1, shape.row_width, queries, columns, place["scores"], columns, "false",
                       n, mine, self.size)
         parts.pack_mask(b, word, i, j, place["masks"], n, mine)
 
@@ -257,7 +258,7 @@ class _Block:
     def _sum(self, j: str, n: Operand, mine: Operand, total: str, values: tuple[str, Operand]) -> None:
         """Add the weighted values of a block of keys to what the blocks before it gave."""
         b, parts, place, broad = self.b, self.parts, self.place, self.broad
-        given = (place["scores"], parts.shape.rows, parts.shape.columns, *values)
+        given = (place["scores"], parts.shape.rows, 1, parts.shape.columns, *values)
 
         def further() -> None:
             parts.product(b, "panel", *given, place["part"], broad, "false", mine, self.width, n)

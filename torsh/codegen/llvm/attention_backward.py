@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from torsh.codegen.llvm.attention_parts import (
     DRAWN,
+    GROUP,
     PANELS,
     ROWS,
     UNROLLED,
@@ -29,7 +30,7 @@ from torsh.codegen.llvm.attention_parts import (
     write_zeros,
 )
 from torsh.codegen.llvm.gemm_shape import arguments, pairs
-from torsh.codegen.llvm.template_builder import ENTRY, Builder, Operand
+from torsh.codegen.llvm.template_builder import ENTRY, Builder, Operand, ignore
 from torsh.compiler.attention import BACKWARD_OPERANDS, BACKWARD_PARAMETERS, BACKWARD_RESULTS, WORK_BYTES
 
 if TYPE_CHECKING:
@@ -97,20 +98,18 @@ def _write_weights(parts: Parts) -> None:
         for name in ("%scores", "%slopes"):
             number.store(b, "zeroinitializer", b.at(name, b.mul(r, columns), number.kind), lanes)
 
-    def plain() -> None:
-        whole = b.sub("%n", b.rem("%n", UNROLLED))
+    def several(r: str) -> None:
+        for k in range(UNROLLED):            # up to 3 keys too many
+            one(b.add(r, k), False)
 
-        def several(r: str) -> None:
-            for k in range(UNROLLED):
-                one(b.add(r, k), False)
-        b.loop(0, whole, UNROLLED, several)
-        b.loop(whole, "%n", 1, lambda r: one(r, False))
+    def plain() -> None:
+        b.loop(0, "%n", UNROLLED, several)
 
     if parts.mask == "none":
-        b.when("%diagonal", lambda: b.loop(0, "%n", 1, lambda r: one(r, True)) and None, plain)
+        b.when("%diagonal", lambda: ignore(b.loop(0, "%n", 1, lambda r: one(r, True))), plain)
     else:
         plain()
-    b.loop("%n", parts.rounded(b, "%n", UNROLLED), 1, nothing_more)
+    b.loop("%n", b.add("%n", GROUP - 1), 1, nothing_more)          # products may look at as many keys more
     b.finish()
 
 
@@ -143,7 +142,7 @@ class _Block:
         names = ("queries", "slopes_of", "scores", "slopes", "masks", "kept", "query_rows", "slope_rows", "part", "logsumexp", "delta",
                  "key_sum", "value_sum", "keys", "values", "key_rows")
         sizes = (b.mul(deep_size, columns), b.mul(deep_width, columns), scores, scores, scores, scores, b.mul(self.long, columns),
-                 b.mul(self.broad, columns), b.mul(self.long, columns + parts.group), columns, columns, b.mul(high, self.long),
+                 b.mul(self.broad, columns), b.mul(self.long, columns + GROUP), columns, columns, b.mul(high, self.long),
                  b.mul(high, self.broad), b.mul(panels, self.key_panel), b.mul(panels, self.value_panel),
                  b.mul(key_block, self.long))
         self.place = dict(zip(names, carve(b, "%work", kind, *sizes), strict=True))
@@ -188,12 +187,12 @@ class _Block:
 
     def _sum(self, name: str, j: str, n: Operand) -> tuple[str, Operand, Operand]:
         """Where the gradients of a block of keys are summed: (in the result itself?, address, distance of rows)."""
-        b, group = self.b, self.parts.group
+        b = self.b
         wide, step = (self.size, self.long) if name == "key" else (self.width, self.broad)
-        direct = b.both(self.whole[name], b.equal(b.rem(n, group), 0))
+        direct = b.both(self.whole[name], self.parts.exactly(b, n))
         result = b.at(f"%{name}_gradient", b.mul(j, wide), self.parts.kind)
         at, step = b.select(direct, result, self.place[f"{name}_sum"], "ptr"), b.select(direct, wide, step)
-        count = b.mul(self.parts.rounded(b, n, group), step)        # with causality, blocks of queries do not see all keys
+        count = b.mul(b.select(direct, n, b.add(n, GROUP - 1)), step)        # with causality, blocks of queries do not see all keys
         b.call("zeros", *pairs(ZEROS, (at, b.select(self.causal, count, 0))))
         return direct, at, step
 
@@ -210,9 +209,9 @@ class _Block:
         n = b.select(self.causal, b.min(n, reach), n)
         diagonal = b.both(self.causal, b.less(ahead, b.sub(n, 1)))
         query_rows, slope_rows = self._pack_queries(i, j, mine, n)
-        parts.product(b, "panel", place["keys"], self.key_panel, width, place["queries"], columns, place["scores"], columns, "false",
+        parts.product(b, "panel", place["keys"], self.key_panel, 1, width, place["queries"], columns, place["scores"], columns, "false",
                       n, mine, self.size)
-        parts.product(b, "panel", place["values"], self.value_panel, width, place["slopes_of"], columns, place["slopes"], columns,
+        parts.product(b, "panel", place["values"], self.value_panel, 1, width, place["slopes_of"], columns, place["slopes"], columns,
                       "false", n, mine, self.width)
 
         def weights(x: str) -> None:
@@ -224,17 +223,19 @@ class _Block:
         add = b(f"or i1 {self.causal}, {b.less(0, t)}")
         for name, source, right, k in (("value", "scores", slope_rows, self.width), ("key", "slopes", query_rows, self.size)):
             _, at, step = sums[name]
-            values = (place[source], across, 1, *right, at, step, add, n, k, mine)
+            values = (place[source], across, columns, 1, *right, at, step, add, n, k, mine)
             self._if(name, partial(parts.product, b, "row", *values))
-        self._if("query", lambda: self._query_gradient(i, mine, b.less("%start", j), (place["slopes"], rows, columns, *key_rows), n))
+        self._if("query", lambda: self._query_gradient(i, mine, b.less("%start", j), place["slopes"],
+                                                      (rows, 1, columns, *key_rows), n))
 
-    def _query_gradient(self, i: Operand, mine: Operand, further: str, factors: tuple[Operand, ...], n: Operand) -> None:
+    def _query_gradient(self, i: Operand, mine: Operand, further: str, place: str, factors: tuple[Operand, ...],
+                        n: Operand) -> None:
         """Add what a block of keys contributes to the gradients of a block of queries."""
         b, parts, part = self.b, self.parts, self.place["part"]
         to = b.at("%query_gradient", b.mul(i, self.size), parts.kind)
-        direct = b.both(self.whole["query"], b.equal(b.rem(mine, parts.group), 0))
+        direct = b.both(self.whole["query"], parts.exactly(b, mine))
         at, step = b.select(direct, to, part, "ptr"), b.select(direct, self.size, self.long)
-        parts.product(b, "panel", *factors, at, step, b.both(direct, further), mine, self.size, n)
+        parts.product(b, "panel", place, *factors, at, step, b.both(direct, further), mine, self.size, n)
         b.when(direct, lambda: None, lambda: b.call(
             "rows", *pairs(ROWS, (part, self.long, to, self.size, self.one, 0, further, mine, self.size))))
 

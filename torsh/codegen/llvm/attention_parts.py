@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 NEAR_BYTES = 2048     # distance of rows up to which they are not copied together
 DEPTH = 128           # products that are added in a row
 UNROLLED = 4          # keys that loops over scores do at once: blocks of scores end at a multiple of it
-PRODUCT = ("ptr tiles", "ptr a", "i64 a_tile", "i64 a_step", "ptr b", "i64 b_step", "ptr c", "i64 ldc", "i1 add", "i64 m", "i64 n",
-           "i64 k")
+GROUP = 4             # rows of the small register tile
+PRODUCT = ("ptr large", "ptr small", "ptr a", "i64 a_tile", "i64 a_row", "i64 a_step", "ptr b", "i64 b_step", "ptr c", "i64 ldc",
+           "i1 add", "i64 m", "i64 n", "i64 k")
 PANELS = ("ptr from", "i64 row_step", "i64 k_step", "ptr to", "i64 k", "i64 rows")
 DRAWN = ("double chance", "i64 seed", "i64 offset")
 DRAW = ("ptr kept", "i64 n", "i64 first", "i64 step", *DRAWN)
@@ -78,11 +79,6 @@ class Parts:
         """A vector of it."""
         return self.number.vector(self.shape.lanes)
 
-    @property
-    def group(self) -> int:
-        """Register tiles have multiples of this number of rows."""
-        return row_group(self.shape.rows)
-
     def constant(self, number: str) -> str:
         """A number in all lanes."""
         return splat_text(self.kind, self.shape.lanes, number)
@@ -118,9 +114,23 @@ class Parts:
         """n rounded up to a multiple of a power of two."""
         return b(f"and i64 {b.add(n, unit - 1)}, {-unit}")
 
-    def product(self, b: Builder, tiles: str, *rest: Operand) -> None:
+    def product(self, b: Builder, tiles: str, a: str, a_tile: Operand, a_row: Operand, *rest: Operand) -> None:
         """c = a @ b (+ c) through the function ``product``."""
-        b.call("product", *pairs(PRODUCT, (f"@{tiles}_tiles", *rest)))
+        large, small = (f"@{tiles}_tile{rows}" for rows in (self.shape.rows, GROUP))
+        b.call("product", *pairs(PRODUCT, (large, small, a, a_tile, a_row, *rest)))
+
+    def tiles(self, b: Builder, m: Operand) -> tuple[Operand, Operand]:
+        """How many large and small register tiles m rows take. The small ones may reach up to 3 rows further."""
+        rows = self.shape.rows
+        most = (rows - 1) // GROUP * GROUP               # rows that are left to small tiles
+        large = b.div(b.add(m, rows - 1 - most), rows)
+        left = b.sub(m, b.mul(large, rows))
+        return large, b.select(b.less(0, left), b.ceil_div(left, GROUP), 0)
+
+    def exactly(self, b: Builder, m: Operand) -> str:
+        """Do tiles reach no further than m rows?"""
+        large, small = self.tiles(b, m)
+        return b.equal(b.add(b.mul(large, self.shape.rows), b.mul(small, GROUP)), m)
 
     def pack(self, b: Builder, *values: Operand, name: str = "pack") -> None:
         """Copy a matrix in another order."""
@@ -162,11 +172,6 @@ class Parts:
             b.call("draw", *pairs(DRAW, (place, keys, first, word["keys"], "%chance", "%seed", "%offset")))
 
 
-def row_group(rows: int) -> int:
-    """Rows of the smallest register tile, given those of the largest."""
-    return 4 if rows >= 8 else 2
-
-
 def exp_of_small(m: Writer, x: Value) -> Value:
     """e ** x for x that is not large, 0 for -inf."""
     low = (-105.0, -747.0)[layout(x).number]
@@ -178,8 +183,8 @@ def exp_of_small(m: Writer, x: Value) -> Value:
 def begin(dtype_name: str, mask: str, dropout: bool, target: Target) -> Parts:
     """The module with what both templates need: register tiles, products, packing."""
     shape = shape_for(dtype_name, target)
-    group = row_group(shape.rows)
-    shape = replace(shape, rows=shape.rows // group * group, vectors=2, masks=False, paired=False)
+    rows = shape.rows // GROUP * GROUP if shape.rows > 2 * GROUP else shape.rows
+    shape = replace(shape, rows=rows, vectors=2, masks=False, paired=False)
     parts = Parts(Module(), shape, target, mask, dropout)
     packed = replace(shape, masks=target.has_avx512)
     write_pack(parts.module, packed)
@@ -194,38 +199,37 @@ def begin(dtype_name: str, mask: str, dropout: bool, target: Target) -> Parts:
 
 
 def write_tiles(parts: Parts, name: str, a_row: int, a_step: Operand) -> None:
-    """A family of register tiles: the table ``@{name}_tiles``, by rows over the smallest number of them."""
+    """A large and a small register tile."""
     of_values = replace(parts.shape, number=parts.number)
-    numbers = range(parts.group, parts.shape.rows + 1, parts.group)
-    for rows in numbers:
+    for rows in (GROUP, parts.shape.rows):
         write_tile(parts.module, of_values, rows, f"{name}_tile", a_row, a_step)
-    table = ", ".join(["ptr null", *[f"ptr @{name}_tile{rows}" for rows in numbers]])
-    parts.module.functions.append(f"@{name}_tiles = internal constant [{len(numbers) + 1} x ptr] [{table}]")
 
 
 def _write_product(parts: Parts) -> None:
-    """c[m, n] = a @ b (+ c). Tiles of a lie ``a_tile`` apart; c and a have rows up to a multiple of the smallest tile, b and c
-    whole register tiles of columns. Long sums are added in parts, which keeps errors small."""
+    """c[m, n] = a @ b (+ c). Large tiles of a lie ``a_tile`` apart; a and c have up to 3 rows more, b and c whole register tiles of
+    columns. Long sums are added in parts, which keeps errors small."""
     shape, kind = parts.shape, parts.kind
     b = Builder(parts.module, "product", arguments(PRODUCT))
+    large, small = parts.tiles(b, "%m")
+    a_group, c_group, c_tile = b.mul("%a_row", GROUP), b.mul("%ldc", GROUP), b.mul("%ldc", shape.rows)
 
     def depth(k0: str) -> None:
         k = b.min(b.sub("%k", k0), DEPTH)
         add = b(f"or i1 %add, {b.less(0, k0)}")
         right = b.at("%b", b.mul(k0, "%b_step"), kind)
 
-        def row_tile(i: str, a: str, c: str) -> list[Operand]:
-            number = b.ceil_div(b.min(b.sub("%m", i), shape.rows), parts.group)
-            function = b.load("ptr", b.at("%tiles", number, "ptr"), 8)
+        def row_tile(t: str, a: str, c: str) -> list[Operand]:
+            whole = b.less(t, large)
+            function = b.select(whole, "%large", "%small", "ptr")
 
             def column_tile(j: str) -> None:
                 to = b.at(c, j, kind)
                 values = (a, b.at(right, j, kind), "%b_step", to, "%ldc", to, "%ldc", add, k, b.sub("%n", j), "%a_step")
                 b.do(f"call void {function}({', '.join(f'{x} {y}' for x, y in pairs(STRIDED_TILE, values))})")
             b.loop(0, "%n", shape.columns, column_tile)
-            return [b.at(a, "%a_tile", kind), b.at(c, b.mul("%ldc", shape.rows), kind)]
+            return [b.at(a, b.select(whole, "%a_tile", a_group), kind), b.at(c, b.select(whole, c_tile, c_group), kind)]
 
-        b.loop(0, "%m", shape.rows, row_tile, [("ptr", b.at("%a", b.mul(k0, "%a_step"), kind)), ("ptr", "%c")])
+        b.loop(0, b.add(large, small), 1, row_tile, [("ptr", b.at("%a", b.mul(k0, "%a_step"), kind)), ("ptr", "%c")])
 
     b.loop(0, b.select(b.less("%k", 1), 1, "%k"), DEPTH, depth)
     b.finish()
