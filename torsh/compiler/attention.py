@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 
 from torsh.compiler.kernel import BufferRef, Call, TemplateKernel
 from torsh.compiler.steps import Step
-from torsh.compiler.templates import BATCH_RANK, coalesce, padded
+from torsh.compiler.templates import BATCH_RANK, _padded, coalesce
 from torsh.core.dtype import bool_
 from torsh.ops.expr import Expr
 
@@ -41,7 +41,7 @@ BACKWARD_PARAMETERS: Final = (
 WORK_BYTES: Final = 640 << 10        # memory of an invocation for blocks
 _ITEM_WORK: Final = 1 << 18          # products that are worth a work unit
 _WIDEST: Final = 32                  # elements to which code generators may round up rows of blocks, and numbers of queries
-_FORWARD_BLOCKS: Final = ((256, 128), (192, 128), (128, 128), (128, 64), (64, 64), (64, 32), (32, 32), (32, 16))
+_FORWARD_BLOCKS: Final = ((256, 128), (192, 128), (128, 128), (192, 64), (128, 64), (64, 64), (64, 32), (32, 32), (32, 16))
 _BACKWARD_BLOCKS: Final = ((32, 128), (32, 64), (32, 32), (32, 16))
 
 
@@ -94,53 +94,70 @@ def attention_call(step: Step, operands: Operands) -> Call:
     e = step.node
     attr: Any = e.attr
     backward = e.op.name.endswith("backward")
-    results = {x.attr.result: operands.result(x) for x in (e, *step.siblings)}  # type: ignore[attr-defined]
     query, key, value, *_ = e.args
     lead = _lead(e, backward)
-    names = BACKWARD_OPERANDS if backward else _MATRICES
-    given = [name for name in names if name != "mask" or attr.mask]
+    sizes = query.shape[-2], key.shape[-2], query.shape[-1], value.shape[-1]
+    blocks, (batch_block, *block_sizes) = _division(backward, attr, prod(lead), sizes, query.dtype.itemsize)
     drawn = e.args[3 + attr.mask:][:3] if attr.dropout else ()
-    args = [a for a in e.args if a not in drawn]
-    found = {name: operands.operand(a) for name, a in zip(given, args, strict=True)}
-    ranks = {name: 1 if name in ("logsumexp", "delta") else 2 for name in names}
-    spread = {name: _spread(a, found[name][1], lead, ranks[name]) for name, a in zip(given, args, strict=True)}
+    scale, = struct.unpack("<q", struct.pack("<d", attr.scale))
+    words = (*_result_words(step, operands, backward), *_operand_words(e, operands, lead, drawn, sizes), int(attr.causal), scale,
+             batch_block, *block_sizes)
+    for a in drawn or [None] * len(_DRAWN):
+        ref = BufferRef(0) if a is None else operands.operand(a)[0]
+        words += (ref.slot, ref.offset)
+    if backward:
+        words += (attr.chunks,)
+    mask = "none" if not attr.mask else "bool" if e.args[3].dtype is bool_ else "float"
+    queries, keys, size, width = sizes
+    work = queries * keys * (size + width) * (3 if backward else 1) // 16
+    kernel = TemplateKernel("attention_backward" if backward else "attention", (query.dtype.name, mask, attr.dropout))
+    cost = prod(lead) * max(work, (queries + keys) * (size + width))
+    return Call(kernel, words, -(-prod(lead) // batch_block) * blocks, cost, kernel.name)
+
+
+def _division(backward: bool, attr: Any, items: int, sizes: Sequence[int], itemsize: int) -> tuple[int, tuple[int, int, int]]:
+    """(work units of a batch item, (batch items of a unit, queries and keys of a block))."""
+    queries, keys, size, width = sizes
+    query_block, key_block = _blocks(backward, size, width, itemsize)
+    blocks = attr.chunks
+    if not backward:
+        query_block = _rounded(-(-queries // -(-queries // query_block)))       # blocks of equal size
+        blocks = -(-queries // query_block)
+    batch_block = 1 if blocks > 1 else max(1, min(items, _ITEM_WORK // (queries * keys * (size + width))))
+    return blocks, (batch_block, query_block, key_block)
+
+
+def _result_words(step: Step, operands: Operands, backward: bool) -> list[int]:
+    """Where results go, and which of them are wanted."""
+    found: dict[str, BufferRef] = {x.attr.result: operands.result(x) for x in (step.node, *step.siblings)}  # type: ignore[attr-defined]
+    names = BACKWARD_RESULTS if backward else FORWARD_RESULTS
+    words: list[int] = []
+    for name in names:
+        ref = found.get(name, BufferRef(0))
+        words += (ref.slot, ref.offset)
+    return [*words, *[int(name in found) for name in names]]
+
+
+def _operand_words(e: Expr, operands: Operands, lead: tuple[int, ...], drawn: Sequence[Expr], sizes: Sequence[int]) -> list[int]:
+    """Where operands are, batch dimensions, sizes, and strides."""
+    attr: Any = e.attr
+    names = BACKWARD_OPERANDS if e.op.name.endswith("backward") else _MATRICES
+    given = [name for name in names if name != "mask" or attr.mask]
+    first = 3 + attr.mask
+    args = dict(zip(given, (*e.args[:first], *e.args[first + len(drawn):]), strict=True))
+    found = {name: operands.operand(a) for name, a in args.items()}
+    spread = {name: _spread(a, found[name][1], lead, 1 if name in ("logsumexp", "delta") else 2) for name, a in args.items()}
     batch, merged = coalesce(lead, *[spread[name][:-2] for name in given])
     outer = dict(zip(given, merged, strict=True))
-    queries, keys, size, width = query.shape[-2], key.shape[-2], query.shape[-1], value.shape[-1]
-    items = prod(lead)
-    query_most, key_block = _blocks(backward, size, width, query.dtype.itemsize)
     words: list[int] = []
-    for part in BACKWARD_RESULTS if backward else FORWARD_RESULTS:
-        ref = results.get(part, BufferRef(0))
-        words += (ref.slot, ref.offset)
-    words += [int(part in results) for part in (BACKWARD_RESULTS if backward else FORWARD_RESULTS)]
     for name in names:
         ref = found[name][0] if name in found else BufferRef(0)
         words += (ref.slot, ref.offset)
-    words += (*padded(batch, BATCH_RANK, 1), queries, keys, size, width)
+    words += (*_padded(batch, BATCH_RANK, 1), *sizes)
     for name in names:
-        words += padded(outer.get(name, ()), BATCH_RANK, 0)
+        words += _padded(outer.get(name, ()), BATCH_RANK, 0)
         words += spread[name][-2:] if name in spread else (0, 0)
-    scale, = struct.unpack("<q", struct.pack("<d", attr.scale))
-    if backward:
-        blocks = attr.chunks
-        query_block = query_most
-    else:
-        blocks = -(-queries // query_most)
-        query_block = _rounded(-(-queries // blocks))
-        blocks = -(-queries // query_block)
-    products = queries * keys * (size + width)
-    batch_block = 1 if blocks > 1 else max(1, min(items, _ITEM_WORK // products))
-    words += (int(attr.causal), scale, batch_block, query_block, key_block)
-    for n in range(len(_DRAWN)):
-        ref = operands.operand(drawn[n])[0] if drawn else BufferRef(0)
-        words += (ref.slot, ref.offset)
-    if backward:
-        words.append(attr.chunks)
-    kind = "none" if not attr.mask else "bool" if e.args[3].dtype is bool_ else "float"
-    cost = max(items * products * (3 if backward else 1) // 16, items * (queries + keys) * (size + width))
-    kernel = TemplateKernel("attention_backward" if backward else "attention", (query.dtype.name, kind, attr.dropout))
-    return Call(kernel, tuple(words), -(-items // batch_block) * blocks, cost, kernel.name)
+    return words
 
 
 def _lead(e: Expr, backward: bool) -> tuple[int, ...]:

@@ -50,7 +50,7 @@ def _ceil_div(a: int, b: int) -> int:
     return -(-a // b)
 
 
-def padded(values: Sequence[int], rank: int, fill: int) -> tuple[int, ...]:
+def _padded(values: Sequence[int], rank: int, fill: int) -> tuple[int, ...]:
     """``values`` with ``fill`` put in front, so that there are ``rank`` of them."""
     if len(values) > rank:
         raise InvalidArgumentError(f"a template takes at most {rank} dimensions here that cannot be merged, got "
@@ -121,9 +121,9 @@ def matmul(dtype: DType, c: BufferRef, a: BufferRef, b: BufferRef, batch: Sequen
     batch_block, m_block, n_block = _matmul_blocks(total, m, n, k)
     units = _ceil_div(total, batch_block) * _ceil_div(m, m_block) * _ceil_div(n, n_block)
     params = (c.slot, c.offset, a.slot, a.offset, b.slot, b.offset, bias_ref.slot, bias_ref.offset, bias_column,
-              int(bias is not None), int(accumulate), *padded(extents, BATCH_RANK, 1), m, n, k,
-              *padded(a_batch, BATCH_RANK, 0), a_row, a_column, *padded(b_batch, BATCH_RANK, 0), b_row, b_column,
-              *padded(c_batch, BATCH_RANK, 0), c_row, c_column, batch_block, m_block, n_block, bias_row)
+              int(bias is not None), int(accumulate), *_padded(extents, BATCH_RANK, 1), m, n, k,
+              *_padded(a_batch, BATCH_RANK, 0), a_row, a_column, *_padded(b_batch, BATCH_RANK, 0), b_row, b_column,
+              *_padded(c_batch, BATCH_RANK, 0), c_row, c_column, batch_block, m_block, n_block, bias_row)
     cost = max(total * m * n * k // 16, total * (m * n + (m + n) * k))
     return Call(TemplateKernel("matmul", (dtype.name,)), params, units, cost, "matmul")
 
@@ -199,7 +199,7 @@ def scatter(dtype: DType, mode: str, out: BufferRef, index: BufferRef, src: Buff
     units = prod(extents) * _ceil_div(walked[1][0], inner_block)
     words: list[int] = []
     for leading, trailing, fill in zip((extents, outs, indexes, sources), zip(*walked, strict=True), nothing, strict=True):
-        words += padded([*leading, *trailing], SCATTER_RANK, fill)
+        words += _padded([*leading, *trailing], SCATTER_RANK, fill)
     size, step = (out_shape[dim], out_strides[dim]) if index_shape else (1, 0)
     params = (out.slot, out.offset, index.slot, index.offset, src.slot, src.offset, size, step, *words, inner_block)
     return Call(TemplateKernel("scatter", (dtype.name, mode)), params, units, 4 * prod(index_shape), f"scatter_{mode}")
@@ -235,11 +235,11 @@ def index_put(dtype: DType, accumulate: bool, out: BufferRef, out_shape: Sequenc
     inner_block = min(max(extents[-1], 1), 256 if accumulate or extents[-1] >= 1024 else 1024)
     units = prod(extents[:-1]) * _ceil_div(extents[-1], inner_block)
     params = (out.slot, out.offset, src.slot, src.offset,
-              *padded(positions, INDEX_RANK, 1), *padded(src_index, INDEX_RANK, 0),
-              *padded(extents, REST_RANK, 1), *padded(out_rest, REST_RANK, 0), *padded(src_rest, REST_RANK, 0),
+              *_padded(positions, INDEX_RANK, 1), *_padded(src_index, INDEX_RANK, 0),
+              *_padded(extents, REST_RANK, 1), *_padded(out_rest, REST_RANK, 0), *_padded(src_rest, REST_RANK, 0),
               inner_block)
     for (ref, _), dim, strides in zip(indices, dims, index_strides, strict=True):
-        params += (ref.slot, ref.offset, out_shape[dim], out_strides[dim], *padded(strides, INDEX_RANK, 0))
+        params += (ref.slot, ref.offset, out_shape[dim], out_strides[dim], *_padded(strides, INDEX_RANK, 0))
     cost = prod(index_shape) * (len(indices) + 2 * prod(extents))
     return Call(TemplateKernel("index_put", (dtype.name, accumulate, len(indices))), params, units, cost,
                 "index_put_accumulate" if accumulate else "index_put")
@@ -287,7 +287,7 @@ def transpose_copy(itemsize: int, out: BufferRef, src: BufferRef, extents: Seque
         rows = sizes[-2] if len(sizes) > 1 else 1
         row_block = max(1, min(rows, items // column_block))
         units = prod(sizes[:-2]) * _ceil_div(rows, row_block) * _ceil_div(sizes[-1], column_block)
-    params = (out.slot, out.offset, src.slot, src.offset, *padded(sizes, COPY_RANK, 1), *padded(sources, COPY_RANK, 0),
-              *padded(outs, COPY_RANK, 0), row_block, column_block)
+    params = (out.slot, out.offset, src.slot, src.offset, *_padded(sizes, COPY_RANK, 1), *_padded(sources, COPY_RANK, 0),
+              *_padded(outs, COPY_RANK, 0), row_block, column_block)
     kernel = TemplateKernel("transpose_copy", (itemsize, "tiles" if tiled else "rows"))
     return Call(kernel, params, units, 2 * prod(extents), "copy")
