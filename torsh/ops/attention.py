@@ -139,10 +139,10 @@ def _decompose(e: Expr) -> Expr:
 
 def in_blocks(attr: Attention, query: Expr, key: Expr, value: Expr, *rest: Expr) -> bool:
     """Is attention computed block by block? Not for few queries or keys, nor for very long vectors."""
-    if attr.enable_gqa and (len(key.shape) != len(query.shape) or value.shape[-3:-2] != key.shape[-3:-2]):
-        return False
     queries, keys = query.shape[-2], key.shape[-2]
     if queries < _FEWEST or keys < _FEWEST or (queries < _ENOUGH and keys > 2 * queries) or 0 in query.shape or 0 in value.shape:
+        return False
+    if attr.enable_gqa and (len(key.shape) != len(query.shape) or value.shape[-3:-2] != key.shape[-3:-2]):
         return False
     if max(query.shape[-1], value.shape[-1]) > (_LONGEST if query.dtype.itemsize <= 4 else _LONGEST // 2):
         return False
