@@ -85,12 +85,12 @@ def gradients(head: Expr, targets: Sequence[Expr], seed: Expr | None = None) -> 
         g = grads.get(e)
         if g is None or not e.args:
             continue
-        if e.op.gradient is None:
+        pieces = None if e.op.gradient is None else e.op.gradient(e, g)
+        owners = e.args
+        if pieces is None:
             inner = e.op.decompose(e)
             pieces = gradients(inner, [a for a in e.args if a.requires_grad], g)
             owners = [a for a in e.args if a.requires_grad]
-        else:
-            pieces, owners = e.op.gradient(e, g), e.args
         for a, piece in zip(owners, pieces, strict=True):
             if piece is not None and a.requires_grad:
                 assert piece.shape == a.shape and piece.dtype is a.dtype, (e, piece, a)

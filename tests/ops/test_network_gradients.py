@@ -58,6 +58,9 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "cross_entropy": (lambda x, t: cross_entropy_expr(x, t, None, -100, "mean", 0.1), (numbers(2, 3), np.array([2, 0]))),
     "bce": (lambda x, y: binary_cross_entropy_expr(x, y, None, "mean"), (np.array([0.3, 0.8]), np.array([0.4, 0.9]))),
     "attention": (lambda q, k, v: attention_expr(q, k, v, causal=True), (numbers(2, 2), numbers(2, 2), numbers(2, 2, seed=1))),
+    "attention in blocks": (lambda q, k, v: attention_expr(q, k, v), (numbers(8, 2), numbers(9, 2), numbers(9, 3, seed=1))),
+    "grouped attention": (lambda q, k, v: attention_expr(q, k, v, causal=True, enable_gqa=True), (
+        numbers(2, 8, 2), numbers(1, 8, 2), numbers(1, 8, 1, seed=1))),
     "interpolate": (lambda x: interpolate_expr(x, "bicubic", (3, 5)), (numbers(1, 1, 2, 3),))}
 FIRST_ONLY = {"bce"}   # the gradient's divisor is bounded, and a target's second derivatives are not
 

@@ -90,9 +90,8 @@ def topological(heads: Iterable[Expr], stop: Any = ()) -> list[Expr]:
 def rule(e: Expr, g: Expr) -> Sequence[Expr | None]:
     """Gradients of the arguments of ``e``, by its rule or through its decomposition."""
     gradient = e.op.gradient
-    if gradient is not None:
-        return gradient(e, g)
-    return through_decomposition(e, g)
+    found = None if gradient is None else gradient(e, g)
+    return through_decomposition(e, g) if found is None else found
 
 
 def through_decomposition(e: Expr, g: Expr) -> list[Expr | None]:

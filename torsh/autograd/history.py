@@ -74,7 +74,7 @@ def residuals_of(head: Expr, gradients: Sequence[Expr], seed: Expr) -> list[Expr
         if e in seen or e is seed:
             continue
         seen.add(e)
-        if e in forward and e.op.name != "constant":
+        if (e in forward or (e.op.residual and forward.issuperset(e.args))) and e.op.name != "constant":
             # Save what a view looks at, not the view: it is derived again at no cost.
             while e.op.kind == VIEW and e.op.name != "expand" and e.args and e.args[0] not in found:
                 e = e.args[0]

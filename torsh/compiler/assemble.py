@@ -21,7 +21,7 @@ from torsh.compiler.graph import (
     operands,
     without_reshapes,
 )
-from torsh.compiler.steps import Buffer, Copy, Factors, Group, Step, Target, copy_of, in_order, spread
+from torsh.compiler.steps import Buffer, Copy, Factors, Group, Step, Target, computation, copy_of, in_order, spread
 from torsh.compiler.templates import COPY_RANK, coalesce
 from torsh.core.shape import contiguous_strides
 from torsh.ops.common import expand, reduce_amax, reshape, slice_dim
@@ -79,7 +79,8 @@ class Fusion(Grouping):
                 step.stores = [m for m in step.members if m in self.kept]
                 step.writes = list({self.target_of(m).buffer: None for m in step.stores})
             else:
-                step.writes = [step.target.buffer if isinstance(step, Copy) else self.buffer_of(step.node)]
+                written = [self.buffer_of(x) for x in (step.node, *step.siblings)]
+                step.writes = [step.target.buffer] if isinstance(step, Copy) else written
         checking = [s for s in self.steps if self._checks(s)]
         for number, position in self.in_place.items():
             if (number in self.separate or not self._old_value_first(number, position)
@@ -331,10 +332,15 @@ class Fusion(Grouping):
         self._step(e, [base for base in map(without_reshapes, e.args) if self.graph.in_memory(base)], 0)
 
     def _step(self, e: Expr, bases: Sequence[Expr], first: int) -> None:
-        step = Step(len(self.steps), e)
-        if e.op.name == "matmul":
-            self.products[e] = step
-        self.add(step, self.needed_by(bases) | first)
-        step.sources.update(bases)
+        key = computation(e)
+        step = self.computations.get(key)
+        if step is not None:                    # it has the same arguments, so nothing else has to run first
+            step.siblings.append(e)
+        else:
+            step = self.computations[key] = Step(len(self.steps), e)
+            if e.op.name == "matmul":
+                self.products[e] = step
+            self.add(step, self.needed_by(bases) | first)
+            step.sources.update(bases)
         self.buffer_of(e)
         self.ready[e] = first | 1 << step.number

@@ -9,6 +9,7 @@ import numpy as np
 
 from torsh.compiler import convolution, templates
 from torsh.compiler.assemble import Fusion
+from torsh.compiler.attention import attention_call
 from torsh.compiler.graph import HOST, operands, without_reshapes
 from torsh.compiler.kernel import BufferRef, Call
 from torsh.compiler.plan import ArrayRef, HostStep
@@ -37,6 +38,8 @@ class CallBuilder:
             return self.host(e)
         if e.op.name == "matmul":
             return self.matmul(e, step.bias)
+        if e.op.name.startswith("blockwise_attention"):
+            return attention_call(step, self)
         builder: Callable[[Expr], Call] = getattr(self, e.op.name)
         return builder(e)
 

@@ -7,6 +7,13 @@ from math import prod
 from typing import Any, Final
 
 from torsh.compiler import convolution, templates
+from torsh.compiler.attention import (
+    BACKWARD_OPERANDS,
+    BACKWARD_PARAMETERS,
+    BACKWARD_RESULTS,
+    FORWARD_PARAMETERS,
+    FORWARD_RESULTS,
+)
 from torsh.compiler.kernel import Call, LoopKernel, TemplateKernel
 from torsh.compiler.plan import ArrayRef, HostStep
 from torsh.core.dtype import dtype_by_name
@@ -219,6 +226,32 @@ def _convolution_weight(call: Call) -> list[Region]:
             _region(p, "x", dtype.itemsize, convolution.touched(p)), _region(p, "c", wide(dtype).itemsize, [(count, 1)], True)]
 
 
+def _attention(call: Call) -> list[Region]:
+    """Both templates; masked keys count as read."""
+    backward = call.kernel.name == "attention_backward"  # type: ignore[union-attr]
+    p = named(BACKWARD_PARAMETERS if backward else FORWARD_PARAMETERS, call.params)
+    dtype, mask, dropout = _options(call)
+    size = dtype_by_name(dtype).itemsize
+    wide, items = max(size, 4), prod(p["batch"])
+    queries, keys, inner, width = p["queries"], p["keys"], p["size"], p["width"]
+    extents = {"query": (queries, inner), "key": (keys, inner), "value": (keys, width), "mask": (queries, keys),
+               "logsumexp": (queries, 1), "delta": (queries, 1), "g": (queries, width), "out": (queries, width)}
+    result = []
+    for name in BACKWARD_OPERANDS if backward else BACKWARD_OPERANDS[:4]:
+        if name != "mask" or mask != "none":
+            walk = [*zip(p["batch"], p[f"{name}_batch"], strict=True), (extents[name][0], p[f"{name}_row"]),
+                    (extents[name][1], p[f"{name}_column"])]
+            bytes_of = 1 if mask == "bool" and name == "mask" else wide if name in ("logsumexp", "delta") else size
+            result.append(_region(p, name, bytes_of, walk))
+    result += [_region(p, name, 8, [(1, 1)]) for name in ("chance", "seed", "offset") if dropout]
+    for name in BACKWARD_RESULTS if backward else FORWARD_RESULTS:
+        if p[f"has_{name}"]:
+            count = items * prod(extents[name]) * (p["chunks"] if backward and name == "query" else 1)
+            stored = size if name == "out" else wide
+            result.append(_region(p, f"{name}_gradient" if backward else name, stored, [(count, 1)], True))
+    return result
+
+
 def _scan(call: Call) -> list[Region]:
     p = named(templates.SCAN_PARAMETERS, call.params)
     size = dtype_by_name(_options(call)[0]).itemsize
@@ -278,8 +311,9 @@ def _transpose(call: Call) -> list[Region]:
 
 
 _TEMPLATES: Final[dict[str, Callable[[Call], list[Region]]]] = {
-    "matmul": _matmul, "convolution": _convolution,
-    "convolution_weight": _convolution_weight, "scan": _scan, "scatter": _scatter, "index_put": _index_put, "fill": _fill, "copy": _copy,
+    "matmul": _matmul, "convolution": _convolution, "convolution_weight": _convolution_weight,
+    "attention": _attention, "attention_backward": _attention,
+    "scan": _scan, "scatter": _scatter, "index_put": _index_put, "fill": _fill, "copy": _copy,
     "transpose_copy": _transpose}
 
 
@@ -296,6 +330,12 @@ def flops(step: Call | HostStep) -> int:
         return sum([_products(p) for p in _phases(step)])
     if step.kernel.name == "convolution_weight":
         return _products(named(convolution.WEIGHT_PARAMETERS, step.params))
+    if step.kernel.name == "attention":
+        p = named(FORWARD_PARAMETERS, step.params)
+        return 2 * prod(p["batch"]) * p["queries"] * p["keys"] * (p["size"] + p["width"]) // (1 + p["causal"])
+    if step.kernel.name == "attention_backward":
+        p = named(BACKWARD_PARAMETERS, step.params)
+        return 2 * prod(p["batch"]) * p["queries"] * p["keys"] * (3 * p["size"] + 2 * p["width"]) // (1 + p["causal"])
     return 0
 
 

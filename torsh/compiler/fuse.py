@@ -7,7 +7,7 @@ its gradient end as one kernel. A member joins a group only if no chain of depen
 """
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from math import prod
 from typing import Final
 
@@ -38,6 +38,7 @@ class Grouping:
         self.kept: set[Expr] = set()               # members whose values something else than their group needs
         self.shared: dict[tuple[Shape, Expr], Group] = {}
         self.products: dict[Expr, Step] = {}
+        self.computations: dict[Hashable, Step] = {}
         self.outputs = outputs
         self.met_index = False                     # did the last member walked through read at positions that are data?
         self.late: list[int] = []                  # in-place outputs that are copied into place at the end

@@ -25,7 +25,7 @@ INPUT: Final = "input"
 INLINE: Final = "inline"       # elementwise ops, iota, index, gather
 LOOK: Final = "view"
 REDUCE: Final = "reduce"
-TEMPLATE: Final = "template"   # matmul, convolutions, scatter, index_put, scans
+TEMPLATE: Final = "template"   # matmul, convolutions, attention, scatter, index_put, scans
 ASSEMBLE: Final = "assemble"   # cat, view_write: a buffer written in parts
 HOST: Final = "host"
 NOTHING: Final = "nothing"     # a buffer with undefined contents, or without elements
@@ -75,6 +75,8 @@ def has_template(e: Expr) -> bool:
     attr: Any = e.attr
     if name == "matmul":
         return dtype.category in (1, 2)
+    if name in ("blockwise_attention", "blockwise_attention_backward"):
+        return True
     if name in ("cumsum", "cumprod"):
         return not dtype.is_complex
     if name in _WINDOWED:

@@ -87,10 +87,11 @@ def _lower_all(e: Expr) -> None:
 
 
 def _step(e: Expr) -> Expr:
-    """One step towards primitives: decomposition or explicit casts."""
+    """One step towards primitives: a template, a decomposition or explicit casts."""
     op = e.op
     if op.decompose is not None:
-        return op.decompose(e)
+        whole = None if op.template is None else op.template(e)
+        return op.decompose(e) if whole is None else whole
     if op.kind == ELEMENTWISE and op.name != "cast":
         return explicit(e)
     if op is VARIABLE_OP or op.name == "detach":

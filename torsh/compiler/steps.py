@@ -1,8 +1,9 @@
 """What fusion makes of a program: steps, the buffers that they read and write, and their order."""
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from math import prod
+from typing import Any
 
 from torsh.compiler.affine import Map, constant_form, identity
 from torsh.compiler.kernel import GRID_BLOCK
@@ -43,13 +44,14 @@ class Target:
 
 class Step:
     """Something that runs as a whole. ``reads``/``writes``: buffers; ``before``: bit set of the steps that have to run
-    first, transitively; ``node``: the expression that it computes (of a template or a host step); ``bias``: what a matrix
-    product adds to every row."""
+    first, transitively; ``node``: the expression that it computes (of a template or a host step); ``siblings``: further
+    results of the same computation; ``bias``: what a matrix product adds to every row."""
 
     def __init__(self, number: int, node: Expr) -> None:
         self.number = number
         self.node = node
         self.before = 0
+        self.siblings: list[Expr] = []
         self.bias: Expr | None = None
         self.sources: set[Expr] = set()      # what it reads of other steps, and leaves
         self.reads: list[Buffer] = []
@@ -113,6 +115,12 @@ def independent(shape: Shape, reduced: Iterable[int]) -> int:
 def spread(target: Target, factors: Factors) -> list[int]:
     """The strides of a target for the axes that its dimensions are split into."""
     return [stride * s for stride, parts in zip(target.strides, factors, strict=True) for s in contiguous_strides(parts)]
+
+
+def computation(e: Expr) -> Hashable:
+    """What expressions have in common that are results of one computation: all but the ``result`` that their attribute names."""
+    attr: Any = e.attr
+    return (e.op, e.args, attr._replace(result="")) if hasattr(attr, "result") else e
 
 
 def copy_of(e: Expr) -> Expr:

@@ -40,19 +40,26 @@ class Op:
         name: unique name, the field's standard term.
         infer: ``infer(attr, *args) -> (shape, dtype)``; checks its arguments and raises at the user's line.
         reference: ``reference(attr, *arrays) -> array``: NumPy semantics, the oracle and the host fallback.
-        gradient: ``gradient(expr, grad) -> tuple`` with one Expr or None per argument. Without one, a COMPOSITE op is
-            differentiated through its decomposition, and any other op is not differentiable.
+        gradient: ``gradient(expr, grad) -> tuple`` with one Expr or None per argument. Without one, or where it returns
+            None, a COMPOSITE op is differentiated through its decomposition; any other op is not differentiable.
         decompose: ``decompose(expr) -> Expr`` in terms of other ops, for COMPOSITE ops.
         kind: one of the kinds above.
+        template: ``template(expr) -> Expr | None``, for COMPOSITE ops: the same value from a primitive that does all of it
+            at once, or None where there is none for these arguments. Compilers prefer it to the decomposition.
+        residual: a result of the forward pass that only backward reads: where backward runs later, it is kept.
     """
 
-    __slots__ = ("name", "infer", "reference", "gradient", "decompose", "kind", "geometry", "differentiable")
+    __slots__ = ("name", "infer", "reference", "gradient", "decompose", "kind", "geometry", "differentiable", "template",
+                 "residual")
 
     def __init__(self, name: str, infer: Callable[..., tuple[Shape, DType]] | None,
-                 reference: Callable[..., Any] | None, *, gradient: Callable[..., tuple[Any, ...]] | None = None,
+                 reference: Callable[..., Any] | None, *, gradient: Callable[..., tuple[Any, ...] | None] | None = None,
                  decompose: Callable[[Expr], Expr] | None = None, kind: str = HOST,
-                 geometry: Callable[..., Any] | None = None) -> None:
+                 geometry: Callable[..., Any] | None = None, template: Callable[[Expr], Expr | None] | None = None,
+                 residual: bool = False) -> None:
         self.name = name
+        self.template = template
+        self.residual = residual
         self.infer = infer
         self.reference = reference
         self.gradient = gradient

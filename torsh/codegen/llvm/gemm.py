@@ -37,6 +37,7 @@ HALF_TILE = 8            # rows of a tile from which on its halves are high enou
 MERGED_VECTORS = 4       # vectors that are only converted, at a time
 FEW_ROWS = 8             # up to so many rows, a block on the stack has more columns, so that rows of b are read in long runs
 PANEL_HEAD = ("ptr panel", "i64 words")
+STRIDED_TILE = (*TILE, "i64 a_step")
 MERGE = ("ptr from", "ptr c", "i64 c_row", "i64 c_column", "ptr bias", "i64 bias_row", "i64 bias_column", "i1 has_bias",
          "i1 accumulate", "i64 m", "i64 n", "i64 ldf")
 
@@ -72,7 +73,7 @@ def write_tiles(module: Module, shape: Shape) -> None:
     whole = (*range(1, most + 1), shape.rows)
     for rows in range(1, shape.rows + 1):
         if rows in whole:
-            _write_tile(module, shape, rows)
+            write_tile(module, shape, rows)
         else:
             _write_halves(module, shape, rows)
     table = ", ".join(["ptr null", *(f"ptr @tile{rows}" for rows in range(1, shape.rows + 1))])
@@ -91,15 +92,18 @@ def _write_halves(module: Module, shape: Shape, rows: int) -> None:
     b.finish()
 
 
-def _write_tile(module: Module, shape: Shape, rows: int) -> None:
+def write_tile(module: Module, shape: Shape, rows: int, name: str = "tile", a_row: int = 1,
+               a_step: Operand | None = None) -> None:
     """c[rows, columns] = a panel @ b panel (+ init). a: [k][row_width], b: rows ``b_step`` apart, of the computing type.
 
-    Without masks, all columns are written, so the caller gives a scratch block for a partial tile.
+    With ``a_step`` (a number, or "%a_step"), which then is a last argument: a's element (row, k) is at
+    row * a_row + k * a_step. Without masks, all columns are written, so the caller gives a scratch block for a partial tile.
     """
     number, lanes, vectors = shape.values, shape.lanes, shape.vectors
     panel_number = Numeric(number.name, "i32", "i32", True) if shape.word else number   # a word has the size of a sum
     kind, vector = number.kind, number.vector(lanes)
-    b = Builder(module, f"tile{rows}", arguments(TILE))
+    b = Builder(module, f"{name}{rows}", arguments(TILE if a_step is None else STRIDED_TILE))
+    step_of_a = shape.row_width if a_step is None else a_step
     c_rows = [b.at("%c", b.mul("%ldc", row), kind) for row in range(rows)]
     for pointer in c_rows:
         for part in range(vectors):
@@ -111,10 +115,10 @@ def _write_tile(module: Module, shape: Shape, rows: int) -> None:
             columns = [panel_number.load(b, b.at(panel, part * lanes, kind), lanes) for part in range(parts)]
             result = []
             for row in range(rows):
-                value = b.splat(panel_number.kind, lanes, panel_number.load(b, b.at(a, row, kind)))
+                value = b.splat(panel_number.kind, lanes, panel_number.load(b, b.at(a, row * a_row, kind)))
                 result += [multiply_add(b, shape, shape.word, value, column, sums[row * parts + part])
                            for part, column in enumerate(columns)]
-            return [b.at(a, shape.row_width, kind), b.at(panel, "%b_step", kind), *result]
+            return [b.at(a, step_of_a, kind), b.at(panel, "%b_step", kind), *result]
 
         start = ["zeroinitializer"] * parts
         if shape.panel_head:

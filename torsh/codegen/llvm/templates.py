@@ -4,6 +4,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from torsh.codegen.llvm.attention import generate_attention
+from torsh.codegen.llvm.attention_backward import generate_attention_backward
 from torsh.codegen.llvm.convolution import generate_convolution
 from torsh.codegen.llvm.convolution_weight import generate_convolution_weight
 from torsh.codegen.llvm.gemm import generate_matmul
@@ -22,8 +24,9 @@ if TYPE_CHECKING:
     from torsh.codegen.llvm.target import Target
 
 _GENERATORS: dict[str, Callable[..., str]] = {
-    "matmul": generate_matmul, "convolution": generate_convolution,
-    "convolution_weight": generate_convolution_weight, "scan": generate_scan, "scatter": generate_scatter, "index_put": generate_index_put,
+    "matmul": generate_matmul, "convolution": generate_convolution, "convolution_weight": generate_convolution_weight,
+    "attention": generate_attention, "attention_backward": generate_attention_backward,
+    "scan": generate_scan, "scatter": generate_scatter, "index_put": generate_index_put,
     "fill": generate_fill, "copy": generate_copy, "transpose_copy": generate_transpose_copy}
 
 
