@@ -5,7 +5,7 @@ import functools
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from torsh.ops.expr import MEMO_GRAD, MEMO_NO_GRAD, recording
+from torsh.ops.expr import recording
 
 
 def is_grad_enabled() -> bool:
@@ -20,7 +20,7 @@ def is_inference_mode_enabled() -> bool:
 
 def _set(enabled: bool) -> None:
     recording.grad_enabled = enabled
-    recording.memo = MEMO_GRAD if enabled else MEMO_NO_GRAD
+    recording.memo = recording.memos[enabled]
 
 
 class _Mode:
@@ -38,12 +38,12 @@ class _Mode:
     def __enter__(self) -> Any:
         self._saved.append(recording.grad_enabled)
         recording.grad_enabled = enabled = self.enabled
-        recording.memo = MEMO_GRAD if enabled else MEMO_NO_GRAD
+        recording.memo = recording.memos[enabled]
         return self
 
     def __exit__(self, *exc: object) -> None:
         recording.grad_enabled = enabled = self._saved.pop()
-        recording.memo = MEMO_GRAD if enabled else MEMO_NO_GRAD
+        recording.memo = recording.memos[enabled]
 
     def clone(self) -> _Mode:
         """A fresh context of the same kind."""
