@@ -200,7 +200,7 @@ def live_views(views: list[Any], references: int) -> list[Any]:
 
 def run_window(window: Window) -> Program | None:
     """Compile (or look up) and run the program of a window; give the live handles their storages."""
-    live = live_handles(window.pending, _references)
+    live = [t for t in window.pending if getrefcount(t) > _references and t._root is None and t._storage is None]
     if not live:
         return None
     statistics["flushes"] += 1
