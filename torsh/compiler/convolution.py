@@ -174,7 +174,7 @@ def convolution_weight(dtype: DType, c: BufferRef, g: BufferRef, x: BufferRef, w
     params = (c.slot, c.offset, g.slot, g.offset, x.slot, x.offset, *windows.words(rows), rows * columns, columns, *g_strides,
               parts, m_block, n_block)
     return Call(TemplateKernel("convolution_weight", (dtype.name,)), params, units, max(products // 16, 1),
-                "convolution_weight")
+                "convolution_weight", pieces=1)
 
 
 def touched(p: dict[str, Any]) -> list[tuple[int, int]]:
