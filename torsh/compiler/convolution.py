@@ -148,9 +148,9 @@ def _blocks(windows: Windows, rows: int, share: float) -> tuple[int, int, int]:
     items, columns = windows.batch // fold * windows.groups, fold * positions
     wanted = max(1, min(int(_MOST_UNITS * share), items * rows * columns * k // _UNIT_PRODUCTS))
     blocks = _ceil_div(wanted, items)
-    # Chunks of columns pack the same weights, chunks of rows the same windows.
-    if columns * items < rows:
-        return fold, _ceil_div(rows, max(1, min(rows // 8, blocks))), _ceil_div(columns, 16) * 16
+    # Chunks of columns pack the same weights; chunks of rows copy or pack the same input, which costs less per element.
+    if columns * items < 2 * rows:
+        return fold, _ceil_div(_ceil_div(rows, max(1, min(rows // 16, blocks))), 16) * 16, _ceil_div(columns, 16) * 16
     return fold, rows, _ceil_div(_ceil_div(columns, max(1, min(columns // 16, blocks))), 16) * 16
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from torsh.codegen.llvm.convolution import even_blocks
+from torsh.codegen.llvm.convolution_lines import COPY, apart, in_plane, line_length, write_copy_lines
 from torsh.codegen.llvm.gemm import MERGE
 from torsh.codegen.llvm.gemm_pack import PACK
 from torsh.codegen.llvm.gemm_shape import Shape, arguments, pairs
@@ -21,8 +22,6 @@ _SEGMENT_BYTES: Final = 16
 # sums[row of the tile][columns] of products of b's rows with elements of x: row r's are at offsets[r] + the positions of the
 # segments (start, stop), ``step`` apart.
 TAPS = ("ptr x", "ptr offsets", "ptr b", "ptr segments", "i64 count", "i64 step", "ptr sums", "i64 columns", "i1 again")
-# Lines ``y`` ... of some channels, with their padding.
-COPY = ("ptr params", "ptr x", "i64 y", "i64 lines", "i64 channels", "ptr to", "i64 line", "i64 plane")
 TURN_OUT = ("ptr from", "ptr c", "i64 c_row", "i64 n", "i64 rows")
 DIRECT = ("ptr params", "ptr g", "ptr x", "ptr c", "i64 m", "i64 channels", "i64 first", "i64 count", "ptr work")
 
@@ -54,7 +53,7 @@ def write_direct(module: Module, shape: Shape) -> None:
         _write_tile(module, shape, rows)
     table = ", ".join(["ptr null", *(f"ptr @taps{rows}" for rows in range(1, most + 1))])
     module.functions.append(f"@taps = internal constant [{most + 1} x ptr] [{table}]")
-    _write_copy(module, shape)
+    write_copy_lines(module, shape, WEIGHT_PARAMETERS)
     if shape.masks:
         _write_turn_out(module, shape)
     _write_direct(module, shape)
@@ -66,12 +65,11 @@ def _most_rows(shape: Shape) -> int:
 
 def _geometry(b: Builder, shape: Shape, word: dict[str, str]) -> tuple[Operand, Operand, Operand]:
     """(most positions of a block, elements of a padded line, elements of a channel's lines)."""
-    line = b.add(b.add(b.mul(b.sub(word["counts2"], 1), word["stride2"]), b.mul(b.sub(word["kernel2"], 1), word["dilation2"])), 1)
-    line = b.mul(b.ceil_div(line, shape.lanes), shape.lanes)
+    line = line_length(b, shape, word)
     whole_lines = b.mul(b.div(shape.depth, word["counts2"]), word["counts2"])
     most = b.select(b.equal(whole_lines, 0), shape.depth, whole_lines)
     lines = b.add(b.div(b.sub(most, 1), word["counts2"]), 1)              # and one that the block may begin in
-    return most, line, b.mul(line, _lines(b, word, b.add(lines, 1)))
+    return most, line, apart(b, shape, b.mul(line, _lines(b, word, b.add(lines, 1))))
 
 
 def _lines(b: Builder, word: dict[str, str], lines: Operand) -> Operand:
@@ -82,14 +80,10 @@ def _lines(b: Builder, word: dict[str, str], lines: Operand) -> Operand:
 def suits_direct(b: Builder, shape: Shape, word: dict[str, str]) -> str:
     """Is the input a plane with lines that are long enough, in a usual layout, whose padded lines fit?"""
     room = _Room(shape)
-    flat = [b.equal(word[f"{name}0"], 1) for name in ("kernel", "counts", "sizes")] + [b.equal(word["padding0"], 0)]
-    forward = [b.less(0, word["dilation1"]), b.less(0, word["dilation2"]), b.equal(word["x_strides2"], 1)]
+    forward = [b.less(0, word["dilation1"]), b.less(0, word["dilation2"])]
     long = b.less(SHORTEST_LINE - 1, word["counts2"])
-    # Larger factors could overflow in what follows.
-    small = [b.less(word[name], 1 << 15) for name in ("counts2", "stride1", "stride2", "kernel1", "kernel2", "dilation1",
-                                                      "dilation2")]
     plane = _geometry(b, shape, word)[2]
-    return b.both(*flat, *forward, long, *small, b.less(plane, room.copies + 1),
+    return b.both(in_plane(b, word), *forward, long, b.less(plane, room.copies + 1),
                   b.less(word["taps"], room.sums // shape.columns + 1))
 
 
@@ -127,40 +121,6 @@ def _write_tile(module: Module, shape: Shape, rows: int) -> None:
 
     for value, at in zip(b.when("%again", added, lambda: sums, [vector] * len(sums)), places, strict=True):
         values.store(b, value, at, lanes)
-    b.finish()
-
-
-def _write_copy(module: Module, shape: Shape) -> None:
-    number, values, lanes, kind = shape.number, shape.values, shape.lanes, shape.number.kind
-    b = Builder(module, "copy_lines", arguments(COPY))
-    word = b.words(WEIGHT_PARAMETERS)
-
-    def clamped(value: Operand) -> Operand:
-        return b.min(b.select(b.less(value, 0), 0, value), lanes)
-
-    def vector(at: str) -> None:
-        x = b.sub(at, word["padding2"])
-        bits = 8 * number.kind_bytes
-        low = b.mask(lanes, bits, clamped(b.sub(0, x)))
-        inverted = b(f"xor <{lanes} x i1> {low}, {'<' + ', '.join(['i1 true'] * lanes) + '>'}")
-        mask = b(f"and <{lanes} x i1> {b.mask(lanes, bits, clamped(b.sub(word['sizes2'], x)))}, {inverted}")
-
-        def line(source: str, to: str, l: str) -> None:
-            y = b.add("%y", l)
-            inside = b(f"icmp ult i64 {y}, {word['sizes1']}")
-            start = b.at(source, b.mul(y, word["x_strides1"]), number.stored)
-            value = b.when(inside, lambda: [number.load_masked(b, start, lanes, mask)], lambda: ["zeroinitializer"],
-                           [number.vector(lanes)])[0]
-            values.store(b, value, b.at(to, b.mul(l, "%line"), kind), lanes)
-
-        def channel(c: str) -> None:
-            source = b.at("%x", b.add(b.mul(c, word["x_channel"]), x), number.stored)
-            to = b.at("%to", b.add(b.mul(c, "%plane"), at), kind)
-            b.loop(0, "%lines", 1, lambda l: line(source, to, l))
-
-        b.loop(0, "%channels", 1, channel)
-
-    b.loop(0, "%line", lanes, vector)
     b.finish()
 
 
@@ -250,7 +210,8 @@ def _write_direct(module: Module, shape: Shape) -> None:
 
         b.loop(0, count, 1, segment)
         first_line = b.sub(b.mul(y, word["stride1"]), word["padding1"])
-        b.call("copy_lines", *pairs(COPY, ("%params", x, first_line, _lines(b, word, count), channels, copies, line, plane)))
+        b.call("copy_lines", *pairs(COPY, (
+            "%params", x, first_line, b.sub(0, word["padding2"]), _lines(b, word, count), channels, copies, line, plane)))
         again = b.less("%first", p)
         tiles = b.ceil_div(n, _most_rows(shape))
         high = b.ceil_div(n, tiles)
