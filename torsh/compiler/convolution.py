@@ -167,7 +167,7 @@ def convolution_weight(dtype: DType, c: BufferRef, g: BufferRef, x: BufferRef, w
     products = windows.groups * rows * columns * windows.batch * windows.positions
     items = parts * windows.groups
     wanted = min(_MOST_UNITS, max(1, products // _UNIT_PRODUCTS))
-    column_blocks = max(1, min(columns // 128, windows.channels, _ceil_div(wanted, items)))
+    column_blocks = max(1, min(windows.channels, _ceil_div(wanted, items)))
     row_blocks = max(1, min(rows // 112, wanted // (items * column_blocks)))
     m_block, n_block = _ceil_div(rows, row_blocks), _ceil_div(windows.channels, column_blocks)
     units = items * _ceil_div(rows, m_block) * _ceil_div(windows.channels, n_block)
