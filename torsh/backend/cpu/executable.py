@@ -161,11 +161,18 @@ def _packed(calls: Sequence[Call], threads: int) -> tuple[array[int], array[int]
     offset = 0
     for call, address in zip(calls, jit.addresses_of(c.kernel for c in calls), strict=True):
         shared = call.cost >= SHARE_FROM and call.units > 1
-        chunk = max(1, call.units // (4 * max(threads, 2))) if shared else 0
+        chunk = _chunk(call, max(threads, 2)) if shared else 0
         words += (address, base + 8 * offset, call.units, chunk, 0, 0)
         offset += len(call.params)
     assert len(words) == RECORD_WORDS * len(calls)
     return array("q", words), params
+
+
+def _chunk(call: Call, threads: int) -> int:
+    """Units that a thread takes at a time."""
+    if call.pieces == 1:
+        return -(-call.units // threads)
+    return max(1, call.units // (call.pieces * threads))
 
 
 def _sections(plan: Plan) -> list[tuple[int, int] | HostStep]:
