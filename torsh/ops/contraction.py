@@ -24,13 +24,17 @@ from torsh.ops.common import (
     permute,
     reduce_sum,
     reshape,
+    select,
     squeeze,
+    sub,
     sum_to,
     transpose,
     unsqueeze,
 )
 from torsh.ops.define import Array, convert, wide
 from torsh.ops.expr import OPAQUE, Expr, Op, Shape, emit, emit2
+
+LARGE_COMPLEX: Final = 1 << 22   # multiplications from which on the parts of complex numbers are worth taking apart
 
 # ---- matmul ------------------------------------------------------------------------------------------------------------
 
@@ -72,8 +76,8 @@ def rows_of(e: Expr) -> Expr:
 
 
 def matmul(a: Expr, b: Expr) -> Expr:
-    """The primitive."""
-    return emit2(MATMUL, a, b)
+    """The product of matrices, batched."""
+    return emit2(MATMUL if a.dtype.category < 3 else COMPLEX_MATMUL, a, b)
 
 
 def summed_products(a: Expr, b: Expr) -> Expr:
@@ -119,6 +123,23 @@ def _matmul_gradient(e: Expr, g: Expr) -> tuple[Expr | None, ...]:
 
 
 MATMUL: Final[Op] = Op("matmul", _matmul_infer, _matmul_reference, gradient=_matmul_gradient, kind=OPAQUE)
+
+
+def _small_complex(e: Expr) -> Expr | None:
+    """The primitive, where taking complex numbers apart costs more than products of their parts save."""
+    return emit(MATMUL, e.args) if prod(e.shape) * e.args[0].shape[-1] < LARGE_COMPLEX else None
+
+
+def _by_parts(e: Expr) -> Expr:
+    """Four products of real matrices: the parts, read in place by their strides."""
+    (a, a_imag), (b, b_imag) = [[select(apply("view_as_real", x), -1, part) for part in (0, 1)] for x in e.args]
+    real = sub(matmul(a, b), matmul(a_imag, b_imag))
+    imag = add(matmul(a, b_imag), matmul(a_imag, b))
+    return apply("view_as_complex", apply("cat", unsqueeze(real, -1), unsqueeze(imag, -1), attr=len(e.shape)))
+
+
+COMPLEX_MATMUL: Final[Op] = Op("complex_matmul", _matmul_infer, _matmul_reference, gradient=_matmul_gradient,
+                               decompose=_by_parts, template=_small_complex)
 
 
 def matmul_expr(a: Expr, b: Expr) -> Expr:
