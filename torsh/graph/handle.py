@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, Final
 from torsh.core.errors import CompileError
 from torsh.ops.expr import (
     LEAF_OP,
+    MEMO_GRAD,
+    TABLE,
     VARIABLE_OP,
     Expr,
     Op,
@@ -173,7 +175,8 @@ def position_of(storage: Storage | None, window: Window) -> int:
 def renew(window: Window) -> None:
     """Something that has views was written: expressions of views and leaves are looked up again."""
     window.renewed.append(window.token)
-    window.token = token_of(window)
+    window.token = token = Token()
+    token.window = window
 
 
 def derive(t: Any, root_expr: Expr, window: Window) -> Expr:
@@ -298,15 +301,9 @@ def make_views(t: Any, chain: Chain) -> Any:
     return v
 
 
-_detach: list[Op] = []
-
-
 def DETACH() -> Op:
     """The op ``detach`` (looked up late: the table's families load after this module)."""
-    if not _detach:
-        from torsh.ops.expr import TABLE
-        _detach.append(TABLE["detach"])
-    return _detach[0]
+    return TABLE["detach"]
 
 
 def write(t: Any, e: Expr) -> None:
@@ -347,7 +344,6 @@ def write_root(t: Any, e: Expr, window: Window) -> None:
 
 def keep_history(old: Expr, new: Expr) -> Expr:
     """The value of ``new`` with the gradient history of ``old``."""
-    from torsh.ops.expr import MEMO_GRAD, TABLE
     saved = recording.memo, recording.grad_enabled
     recording.memo, recording.grad_enabled = MEMO_GRAD, True
     try:
@@ -362,12 +358,7 @@ def write_region(t: Any, e: Expr, names: tuple[tuple[str, Any], ...]) -> None:
     if window.closed:
         window = window.replace()
     base = t._expr if t._token is window.token else synchronise_handle(t)
-    write_root(t, emit2(_view_write(), base, e, names), recording.window)
-
-
-def _view_write() -> Op:
-    from torsh.ops.expr import TABLE
-    return TABLE["view_write"]
+    write_root(t, emit2(TABLE["view_write"], base, e, names), recording.window)
 
 
 @lru_cache(4096)
@@ -384,7 +375,7 @@ def write_through(t: Any, e: Expr, root: Any, window: Window) -> None:
     root_expr = root._expr if root._token is window.token else synchronise_handle(root)
     base = emit1(DETACH(), root_expr) if detached and root_expr.requires_grad else root_expr
     e_written = emit1(DETACH(), e) if detached and e.requires_grad else e
-    new = emit2(_view_write(), base, e_written, names) if names else e_written
+    new = emit2(TABLE["view_write"], base, e_written, names) if names else e_written
     if detached and root_expr.requires_grad and not root._leaf_grad:
         new = keep_history(root_expr, new)
     write_root(root, new, recording.window)

@@ -24,6 +24,7 @@ from torsh.ops.expr import (
     MEMO_GRAD,
     MEMO_NO_GRAD,
     ORIGINS,
+    SCALARS,
     VARIABLE_OP,
     Expr,
     emit1,
@@ -392,14 +393,15 @@ def shared_storage(t: Any) -> Storage:
 
 def scalar_expr(value: Any) -> Expr:
     """A run-time slot for a Python number (bool, int, float or complex)."""
-    window = recording.window
-    scalars = window.scalars
+    scalars = recording.window.scalars
     position = len(scalars)
     scalars.append(value)
-    return scalar(position, _CATEGORY[type(value)])
+    category, known = _CATEGORY[type(value)]
+    found = known.get(position)
+    return found if found is not None else scalar(position, category)
 
 
-_CATEGORY: Final = {bool: 0, int: 1, float: 2, complex: 3}
+_CATEGORY: Final = {kind: (i, SCALARS[i]) for i, kind in enumerate((bool, int, float, complex))}
 
 
 def rebind(tensors: Sequence[Any], exprs: Sequence[Expr]) -> None:

@@ -237,6 +237,8 @@ VARIABLE_OP: Final[Op] = Op("variable", lambda attr, a: (a.shape, a.dtype), lamb
 REPLACE_OP: Final[Op] = Op("replace_value", lambda attr, old, new: (new.shape, new.dtype), lambda attr, old, new: new,
                        gradient=lambda e, g: (g, None), decompose=lambda e: e.args[1])
 _SCALAR_DTYPES: Final = (bool_, int64, float64, complex128)
+SCALARS: Final[tuple[dict[int, Expr], ...]] = ({}, {}, {}, {})      # by category and position
+CACHES.extend(SCALARS)
 
 
 def leaf(position: int, shape: Shape, dtype: DType, requires_grad: bool) -> Expr:
@@ -250,11 +252,9 @@ def leaf(position: int, shape: Shape, dtype: DType, requires_grad: bool) -> Expr
 
 def scalar(position: int, category: int) -> Expr:
     """The window's Python number ``position``: a run-time value that takes part in promotion with the lowest priority."""
-    key = (SCALAR_OP, position, category)
-    found = MEMO_GRAD.get(key)
-    if found is None:
-        found = MEMO_GRAD.setdefault(key, Expr(SCALAR_OP, (), position, (), _SCALAR_DTYPES[category], False))
-    return found
+    known = SCALARS[category]
+    found = known.get(position)
+    return found if found is not None else known.setdefault(position, Expr(SCALAR_OP, (), position, (), _SCALAR_DTYPES[category], False))
 
 
 def constant(value: Any, dtype: DType) -> Expr:

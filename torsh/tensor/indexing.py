@@ -231,19 +231,24 @@ def gather_advanced(base: Tensor, advanced: dict[int, Tensor]) -> Tensor:
 
 def setitem(self: Tensor, index: Any, value: Any) -> None:
     """``self[index] = value``: the value is cast and broadcast to the region."""
-    check_writable(self)
+    key = index if type(index) is int else index_key(index)
+    if self._root is None:                      # the hot path: a region that is known already
+        if self._leaf_grad:
+            check_writable(self)
+        region = _REGIONS.get((self._expr.shape, key)) if key is not None else None
+        if region is not None:
+            if isinstance(value, Handle) and value._root is self and value._chain == region.chain:
+                return                          # x[i] += 1 ends with x[i] = x[i]
+            v = cast_operand(self, value)
+            write_region(self, v if v.shape == region.shape else fitted(v, region.shape), region.names)
+            return
+    else:
+        check_writable(self)
     if isinstance(index, Handle) and index.dtype is bool_ and index._expr.shape == self._expr.shape \
             and not (isinstance(value, Handle) and value._expr.shape):
         # A mask of the whole tensor with one value needs no positions: nothing has to run now.
         v = emit1(TABLE["cast"], operand(value, "__setitem__"), self.dtype.name)
         write(self, emit(TABLE["where"], (expr_of(index), v, expr_of(self))))
-        return
-    key = index_key(index)
-    region = _REGIONS.get((self._expr.shape, key)) if key is not None and self._root is None else None
-    if region is not None:
-        if isinstance(value, Handle) and value._root is self and value._chain == region.chain:
-            return                              # x[i] += 1 ends with x[i] = x[i]
-        write_region(self, fitted(cast_operand(self, value), region.shape), region.names)
         return
     view, advanced = basic_part(self, index)
     if not advanced and view is not self:
@@ -260,7 +265,10 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
 
 def cast_operand(self: Tensor, value: Any) -> Expr:
     """A value to be written, in the tensor's dtype."""
-    v = operand(as_tensor(value) if isinstance(value, (list, np.ndarray)) else value, "__setitem__")
+    if isinstance(value, Handle):
+        v = expr_of(value)
+    else:
+        v = operand(as_tensor(value) if isinstance(value, (list, np.ndarray)) else value, "__setitem__")
     dtype = self._expr.dtype
     return v if v.dtype is dtype else emit1(TABLE["cast"], v, dtype.name)
 
