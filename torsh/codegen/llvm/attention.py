@@ -16,18 +16,20 @@ from torsh.codegen.llvm.attention_parts import (
     Words,
     begin,
     carve,
+    common_libraries,
     hidden,
     item_offsets,
     lane_limits,
     load_drawn,
     seen,
     write_rows,
-    write_tiles,
 )
 from torsh.codegen.llvm.gemm_shape import arguments, pairs
+from torsh.codegen.llvm.libraries import declare_libraries
 from torsh.codegen.llvm.math_exponential import log
 from torsh.codegen.llvm.template_builder import ENTRY, Builder, Operand
 from torsh.compiler.attention import FORWARD_PARAMETERS, WORK_BYTES
+from torsh.compiler.kernel import TemplateKernel
 
 if TYPE_CHECKING:
     from torsh.codegen.llvm.target import Target
@@ -41,10 +43,15 @@ BLOCK = ("ptr params", "ptr out", "ptr logsumexp", "ptr query", "ptr key", "ptr 
          "ptr work", "i64 item", *DRAWN)
 
 
+def attention_libraries(dtype_name: str, mask: str, dropout: bool, target: Target) -> dict[str, TemplateKernel]:
+    """The libraries of the template."""
+    return common_libraries(dtype_name, mask, target)
+
+
 def generate_attention(dtype_name: str, mask: str, dropout: bool, target: Target, symbol: str) -> str:
     """LLVM text of the attention template."""
     parts = begin(dtype_name, mask, dropout, target)
-    write_tiles(parts, "panel", 1, "%a_step")
+    declare_libraries(parts.module, attention_libraries(dtype_name, mask, dropout, target))
     write_rows(parts, parts.shape.number)
     _write_softmax(parts)
     _write_add(parts)

@@ -19,19 +19,22 @@ from torsh.codegen.llvm.attention_parts import (
     Parts,
     Words,
     begin,
+    blocking,
     carve,
+    common_libraries,
     hidden,
     item_offsets,
     lane_limits,
     load_drawn,
     seen,
     write_rows,
-    write_tiles,
     write_zeros,
 )
 from torsh.codegen.llvm.gemm_shape import arguments, pairs
+from torsh.codegen.llvm.libraries import declare_libraries, product_library
 from torsh.codegen.llvm.template_builder import ENTRY, Builder, Operand, ignore
 from torsh.compiler.attention import BACKWARD_OPERANDS, BACKWARD_PARAMETERS, BACKWARD_RESULTS, WORK_BYTES
+from torsh.compiler.kernel import TemplateKernel
 
 if TYPE_CHECKING:
     from torsh.codegen.llvm.target import Target
@@ -44,11 +47,16 @@ BLOCK = ("ptr params", *[f"ptr {name}" for name in (*GRADIENTS, *BACKWARD_OPERAN
          *DRAWN)
 
 
+def attention_backward_libraries(dtype_name: str, mask: str, dropout: bool, target: Target) -> dict[str, TemplateKernel]:
+    """The libraries of the template."""
+    shape = blocking(dtype_name, target)
+    return {**common_libraries(dtype_name, mask, target), "row_product": product_library(shape, shape.columns, 1)}
+
+
 def generate_attention_backward(dtype_name: str, mask: str, dropout: bool, target: Target, symbol: str) -> str:
     """LLVM text of the template."""
     parts = begin(dtype_name, mask, dropout, target)
-    write_tiles(parts, "panel", 1, "%a_step")
-    write_tiles(parts, "row", parts.shape.columns, 1)
+    declare_libraries(parts.module, attention_backward_libraries(dtype_name, mask, dropout, target))
     write_rows(parts, parts.number)
     write_zeros(parts)
     _write_gathered(parts)

@@ -11,11 +11,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from torsh.codegen.llvm.convolution_windows import TAP_BYTES, TAP_TABLE, WEIGHT_PLACE, WINDOWS, write_windows
-from torsh.codegen.llvm.gemm import MERGE, TILE, column_masks, write_merge, write_tiles
-from torsh.codegen.llvm.gemm_pack import PACK, write_pack
+from torsh.codegen.llvm.gemm import MERGE, write_merge
+from torsh.codegen.llvm.gemm_pack import PACK
 from torsh.codegen.llvm.gemm_shape import Shape, arguments, pairs, shape_for
+from torsh.codegen.llvm.gemm_tiles import TILE, column_masks
+from torsh.codegen.llvm.libraries import declare_libraries, packing_library, tiles_library
 from torsh.codegen.llvm.template_builder import ENTRY, Builder, Module, Operand, ignore
 from torsh.compiler.convolution import ALL_TOGETHER, CONVOLUTION_PARAMETERS, TAPS_TOGETHER, word_count
+from torsh.compiler.kernel import TemplateKernel
 
 if TYPE_CHECKING:
     from torsh.codegen.llvm.target import Target
@@ -41,8 +44,7 @@ def generate_convolution(dtype_name: str, target: Target, symbol: str) -> str:
     """LLVM text of the convolution template."""
     shape = blocking(dtype_name, target, 5 / 6, 1)     # fewer products in a row are rounded less
     module = Module()
-    write_tiles(module, shape)
-    write_pack(module, shape)
+    declare_libraries(module, convolution_libraries(dtype_name, target))
     write_merge(module, shape, "merge_values", shape.values)
     if shape.number.converts:
         write_merge(module, shape, "merge", shape.number)
@@ -52,6 +54,12 @@ def generate_convolution(dtype_name: str, target: Target, symbol: str) -> str:
     _write_block(module, shape)
     _write_entry(module, shape, symbol)
     return module.render()
+
+
+def convolution_libraries(dtype_name: str, target: Target) -> dict[str, TemplateKernel]:
+    """The libraries of the templates of convolutions."""
+    shape = blocking(dtype_name, target, 1, 1)
+    return {"tiles": tiles_library(shape), "pack": packing_library(shape)}
 
 
 def blocking(dtype_name: str, target: Target, depth: float, columns: float) -> Shape:

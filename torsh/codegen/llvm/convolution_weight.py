@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torsh.codegen.llvm.convolution import blocking, even_blocks, run_of_blocks, units_loop
+from torsh.codegen.llvm.convolution import blocking, convolution_libraries, even_blocks, run_of_blocks, units_loop
 from torsh.codegen.llvm.convolution_windows import TAP_BYTES, TAP_TABLE, WINDOWS, write_windows
-from torsh.codegen.llvm.gemm import MERGE, TILE, write_merge, write_tiles
-from torsh.codegen.llvm.gemm_pack import PACK, write_pack
+from torsh.codegen.llvm.gemm import MERGE, write_merge
+from torsh.codegen.llvm.gemm_pack import PACK
 from torsh.codegen.llvm.gemm_shape import Shape, arguments, pairs
+from torsh.codegen.llvm.gemm_tiles import TILE
+from torsh.codegen.llvm.libraries import declare_libraries
 from torsh.codegen.llvm.template_builder import ENTRY, Builder, Module, Operand
 from torsh.compiler.convolution import WEIGHT_PARAMETERS
 from torsh.ops.convolution_primitives import MOST_TAPS
@@ -29,8 +31,7 @@ def generate_convolution_weight(dtype_name: str, target: Target, symbol: str) ->
     """LLVM text of the template. Its result is of the type that is summed in."""
     shape = blocking(dtype_name, target, 1, 5 / 4)
     module = Module()
-    write_tiles(module, shape)
-    write_pack(module, shape)
+    declare_libraries(module, convolution_libraries(dtype_name, target))
     write_merge(module, shape, "merge_values", shape.values)
     write_windows(module, shape, WEIGHT_PARAMETERS)
     _write_turn(module, shape)

@@ -14,14 +14,14 @@ PACK_PANELS = ("ptr from", "i64 k_step", "ptr to", "i64 k", "i64 columns", "i64 
 PACK = ("ptr from", "i64 row_step", "i64 k_step", "ptr to", "i64 k", "i64 rows", "i64 width")
 
 
-def write_pack(module: Module, shape: Shape, pack: str = "pack", number: Numeric | None = None, offset: bool = False) -> None:
-    """to[k][width] = from[row * row_step + k * k_step] for ``rows`` rows, in groups of one vector of rows.
+def write_pack(module: Module, shape: Shape, pack: str, number: Numeric, offset: bool) -> None:
+    """A library, the function ``pack``: to[k][width] = from[row * row_step + k * k_step] for ``rows`` rows, in groups of one vector.
 
     Whatever the strides, only elements that exist are read. k is rounded up to whole vectors in ``to``. Where the shape has
     words, a 32-bit word of ``to`` holds several elements along k of a row, zeros behind the last one. number: the elements
-    in memory (those of c by default). offset: 128 is added to elements of 8 bits.
+    in memory. offset: 128 is added to elements of 8 bits.
     """
-    packing = _Packing(pack, number or shape.number, shape, offset)
+    packing = _Packing(pack, number, shape, offset)
     plain = (_pack_transposed, _pack_copied, _pack_strided)
     writers = (_words_transposed, _words_copied, _words_strided) if shape.word else plain
     names = (f"{pack}_transposed", f"{pack}_copied", f"{pack}_strided")
@@ -29,7 +29,7 @@ def write_pack(module: Module, shape: Shape, pack: str = "pack", number: Numeric
         b = Builder(module, name, arguments(PACK))
         write(b, packing)
         b.finish()
-    b = Builder(module, pack, arguments(PACK))
+    b = Builder(module, pack, arguments(PACK), internal=False)
     stored = packing.number.stored
 
     def group(row: str) -> None:
