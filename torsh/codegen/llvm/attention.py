@@ -17,7 +17,6 @@ from torsh.codegen.llvm.attention_parts import (
     begin,
     carve,
     common_libraries,
-    hidden,
     item_offsets,
     lane_limits,
     load_drawn,
@@ -182,7 +181,6 @@ class _Block:
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
         self.b = b = Builder(parts.module, "block", arguments(BLOCK))
-        self.slot = b.stack(8)
         self.word = word = Words(b, FORWARD_PARAMETERS)
         shape, columns = parts.shape, parts.shape.columns
         self.size, self.width = word["size"], word["width"]
@@ -220,7 +218,6 @@ class _Block:
     def prepare(self, t: str) -> None:
         """A block of queries in the order in which products want it, and nothing summed yet."""
         b, parts, columns = self.b, self.parts, self.parts.shape.columns
-        t = hidden(b, self.slot, t)
         first = b.mul(t, columns)
         to = b.at(self.place["queries"], b.mul(t, self.query_panel), parts.kind)
         count = b.min(b.sub("%count", first), columns)
@@ -232,7 +229,6 @@ class _Block:
     def key_step(self, j: str) -> None:
         """One block of keys against all queries that see it."""
         b, place = self.b, self.place
-        j = hidden(b, self.slot, j)
         n = b.min(self.word["key_block"], b.sub(self.span, j))
         b.call("pack_panels", *pairs(PANELS, (*self._matrix("key", j), place["keys"], self.size, n)))
         values = self.parts.row_matrix(b, self.near, self._matrix("value", j), place["values"], n, self.width, self.broad)
@@ -243,7 +239,6 @@ class _Block:
         """One block of queries against a block of keys."""
         b, word, place, parts, kind = self.b, self.word, self.place, self.parts, self.parts.kind
         shape, columns = parts.shape, parts.shape.columns
-        t = hidden(b, self.slot, t)
         first = b.mul(t, columns)
         i, mine = b.add("%start", first), b.min(b.sub("%count", first), columns)
         ahead = b.sub(i, j)                                  # the last key that the first query sees

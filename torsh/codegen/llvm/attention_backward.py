@@ -22,7 +22,6 @@ from torsh.codegen.llvm.attention_parts import (
     blocking,
     carve,
     common_libraries,
-    hidden,
     item_offsets,
     lane_limits,
     load_drawn,
@@ -127,7 +126,6 @@ class _Block:
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
         self.b = b = Builder(parts.module, "block", arguments(BLOCK))
-        self.slot = b.stack(8)
         self.word = word = Words(b, BACKWARD_PARAMETERS)
         shape, kind = parts.shape, parts.kind
         columns, lanes = shape.columns, shape.lanes
@@ -176,7 +174,6 @@ class _Block:
     def key_step(self, j: str) -> None:
         """One block of keys: all queries, then its gradients."""
         b, word, place, columns = self.b, self.word, self.place, self.parts.shape.columns
-        j = hidden(b, self.slot, j)
         n = b.min(word["key_block"], b.sub("%stop", j))
         for name, panels, k in (("key", "keys", self.size), ("value", "values", self.width)):
             b.call("pack_panels", *pairs(PANELS, (*self._matrix(name, j), place[panels], k, n)))
@@ -209,7 +206,6 @@ class _Block:
         """One block of queries against a block of keys."""
         b, word, place, parts, kind = self.b, self.word, self.place, self.parts, self.parts.kind
         columns, rows, width = parts.shape.columns, parts.shape.rows, parts.shape.row_width
-        t = hidden(b, self.slot, t)
         i = b.mul(t, columns)
         mine, ahead = b.min(b.sub(word["queries"], i), columns), b.sub(i, j)
         reach = b.add(ahead, mine)

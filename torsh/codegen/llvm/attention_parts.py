@@ -322,12 +322,6 @@ class Words(dict[str, str]):
         return self.builder.load("i64", self.builder.at("%params", self.places[name], "i64"), 8)
 
 
-def hidden(b: Builder, slot: str, value: Operand) -> str:
-    """A loop's counter through memory: LLVM would spend half of its time on reducing the strength of what is made of it."""
-    b.store("i64", value, slot, 8)
-    return b(f"load volatile i64, ptr {slot}, align 8")
-
-
 def item_offsets(b: Builder, word: dict[str, str], names: tuple[str, ...], item: str) -> dict[str, Operand]:
     """Element offsets of a batch item in its operands."""
     offsets: dict[str, Operand] = dict.fromkeys(names, 0)
