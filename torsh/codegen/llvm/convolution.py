@@ -10,12 +10,12 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from torsh.codegen.llvm.convolution_windows import TAP_BYTES, TAP_TABLE, WEIGHT_PLACE, WINDOWS, write_windows
+from torsh.codegen.llvm.convolution_windows import TAP_BYTES, TAP_TABLE, WEIGHT_PLACE, WINDOWS
 from torsh.codegen.llvm.gemm import MERGE, write_merge
 from torsh.codegen.llvm.gemm_pack import PACK
 from torsh.codegen.llvm.gemm_shape import Shape, arguments, pairs, shape_for
 from torsh.codegen.llvm.gemm_tiles import TILE, column_masks
-from torsh.codegen.llvm.libraries import declare_libraries, packing_library, tiles_library
+from torsh.codegen.llvm.libraries import declare_libraries, packing_library, tiles_library, windows_library
 from torsh.codegen.llvm.template_builder import ENTRY, Builder, Module, Operand, ignore
 from torsh.compiler.convolution import ALL_TOGETHER, CONVOLUTION_PARAMETERS, TAPS_TOGETHER, word_count
 from torsh.compiler.kernel import TemplateKernel
@@ -48,7 +48,6 @@ def generate_convolution(dtype_name: str, target: Target, symbol: str) -> str:
     write_merge(module, shape, "merge_values", shape.values)
     if shape.number.converts:
         write_merge(module, shape, "merge", shape.number)
-    write_windows(module, shape, CONVOLUTION_PARAMETERS)
     _write_pack_weights(module, shape)
     _write_hand_out(module, shape)
     _write_block(module, shape)
@@ -57,8 +56,13 @@ def generate_convolution(dtype_name: str, target: Target, symbol: str) -> str:
 
 
 def convolution_libraries(dtype_name: str, target: Target) -> dict[str, TemplateKernel]:
-    """The libraries of the templates of convolutions."""
+    """The libraries of the template."""
     shape = blocking(dtype_name, target, 1, 1)
+    return {**common_libraries(shape), "window_functions": windows_library(shape, CONVOLUTION_PARAMETERS)}
+
+
+def common_libraries(shape: Shape) -> dict[str, TemplateKernel]:
+    """The libraries of both templates of convolutions."""
     return {"tiles": tiles_library(shape), "pack": packing_library(shape)}
 
 

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torsh.codegen.llvm.convolution import blocking, convolution_libraries, even_blocks, run_of_blocks, units_loop
-from torsh.codegen.llvm.convolution_windows import TAP_BYTES, TAP_TABLE, WINDOWS, write_windows
+from torsh.codegen.llvm.convolution import blocking, common_libraries, even_blocks, run_of_blocks, units_loop
+from torsh.codegen.llvm.convolution_windows import TAP_BYTES, TAP_TABLE, WINDOWS
 from torsh.codegen.llvm.gemm import MERGE, write_merge
 from torsh.codegen.llvm.gemm_pack import LARGEST_SQUARE, PACK
 from torsh.codegen.llvm.gemm_shape import Shape, arguments, pairs
 from torsh.codegen.llvm.gemm_tiles import TILE
-from torsh.codegen.llvm.libraries import declare_libraries
+from torsh.codegen.llvm.libraries import declare_libraries, windows_library
 from torsh.codegen.llvm.template_builder import ENTRY, Builder, Module, Operand, ignore
 from torsh.compiler.convolution import WEIGHT_PARAMETERS
+from torsh.compiler.kernel import TemplateKernel
 from torsh.ops.convolution_primitives import MOST_TAPS
 
 if TYPE_CHECKING:
@@ -31,14 +32,19 @@ def generate_convolution_weight(dtype_name: str, target: Target, symbol: str) ->
     """LLVM text of the template. Its result is of the type that is summed in."""
     shape = blocking(dtype_name, target, 1, 5 / 4)
     module = Module()
-    declare_libraries(module, convolution_libraries(dtype_name, target))
+    declare_libraries(module, convolution_weight_libraries(dtype_name, target))
     write_merge(module, shape, "merge_values", shape.values)
-    write_windows(module, shape, WEIGHT_PARAMETERS)
     _write_turn(module, shape)
     _write_panels(module, shape)
     _write_block(module, shape)
     _write_entry(module, shape, symbol)
     return module.render()
+
+
+def convolution_weight_libraries(dtype_name: str, target: Target) -> dict[str, TemplateKernel]:
+    """The libraries of the template."""
+    shape = blocking(dtype_name, target, 1, 1)
+    return {**common_libraries(shape), "window_functions": windows_library(shape, WEIGHT_PARAMETERS)}
 
 
 def _write_turn(module: Module, shape: Shape) -> None:

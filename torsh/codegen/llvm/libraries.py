@@ -1,7 +1,7 @@
 """Libraries: functions that many templates call, each a module of its own, which is compiled, kept and loaded once for all of them.
 
 A library is a kernel like others (:class:`~torsh.compiler.kernel.TemplateKernel`), only that its symbol is no kernel: it is a
-function, or the table of register tiles. A template's ``libraries`` function says which ones its module wants and under which
+function, or a table of functions. A template's ``libraries`` function says which ones its module wants and under which
 names; the module declares these names, and whoever loads it gives them the addresses of the libraries' symbols.
 """
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from torsh.codegen.llvm.attention_product import PRODUCT, write_product
+from torsh.codegen.llvm.convolution_windows import WINDOW_FUNCTIONS, write_windows
 from torsh.codegen.llvm.gemm_pack import PACK, write_pack
 from torsh.codegen.llvm.gemm_shape import Shape
 from torsh.codegen.llvm.gemm_tiles import write_tiles
@@ -39,6 +40,11 @@ def product_library(shape: Shape, a_row: int, a_step: Operand) -> TemplateKernel
     return TemplateKernel("product", (_common(shape, shape.rows), a_row, a_step))
 
 
+def windows_library(shape: Shape, parameters: Sequence[str]) -> TemplateKernel:
+    """The functions of windows of convolutions, for calls with these parameter words."""
+    return TemplateKernel("windows", (_common(shape, 0), replace(shape.number, rounds=False), tuple(parameters)))
+
+
 def _common(shape: Shape, rows: int) -> Shape:
     """A blocking without what libraries do not depend on, so that equal ones are one."""
     kind = shape.number.kind
@@ -52,10 +58,17 @@ def declare_libraries(module: Module, libraries: Mapping[str, TemplateKernel]) -
     for name, library in libraries.items():
         if library.name == "register_tiles":
             rows = library.options[0].rows    # type: ignore[attr-defined]
-            module.declarations[f"@{name} = external constant [{rows + 1} x ptr]"] = None
+            _declare_table(module, name, rows + 1)
+        elif library.name == "windows":
+            _declare_table(module, name, len(WINDOW_FUNCTIONS))
+            module.tables.update((function, (name, position)) for position, function in enumerate(WINDOW_FUNCTIONS))
         else:
             kinds = ", ".join(argument.split()[0] for argument in _ARGUMENTS[library.name])
             module.declare(f"void @{name}({kinds}) nounwind")
+
+
+def _declare_table(module: Module, name: str, entries: int) -> None:
+    module.declarations[f"@{name} = external constant [{entries} x ptr]"] = None
 
 
 def _module_of(write: Callable[..., None]) -> Callable[..., str]:
@@ -78,4 +91,11 @@ def _product(module: Module, shape: Shape, a_row: int, a_step: Operand, _: Targe
     write_product(module, shape, symbol, a_row, a_step)
 
 
-LIBRARIES: Final = {"register_tiles": _module_of(_tiles), "packing": _module_of(_packing), "product": _module_of(_product)}
+def _windows(module: Module, shape: Shape, number: Numeric, parameters: Sequence[str], _: Target, symbol: str) -> None:
+    write_windows(module, replace(shape, number=number), parameters)
+    table = ", ".join(f"ptr @{function}" for function in WINDOW_FUNCTIONS)
+    module.functions.append(f"@{symbol} = constant [{len(WINDOW_FUNCTIONS)} x ptr] [{table}]")
+
+
+LIBRARIES: Final = {"register_tiles": _module_of(_tiles), "packing": _module_of(_packing), "product": _module_of(_product),
+                    "windows": _module_of(_windows)}

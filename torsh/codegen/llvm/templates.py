@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torsh.codegen.llvm.attention import attention_libraries, generate_attention
 from torsh.codegen.llvm.attention_backward import attention_backward_libraries, generate_attention_backward
 from torsh.codegen.llvm.convolution import convolution_libraries, generate_convolution
-from torsh.codegen.llvm.convolution_weight import generate_convolution_weight
+from torsh.codegen.llvm.convolution_weight import convolution_weight_libraries, generate_convolution_weight
 from torsh.codegen.llvm.gemm import generate_matmul, matmul_libraries
 from torsh.codegen.llvm.indexing_templates import (
     generate_copy,
@@ -32,7 +32,7 @@ _GENERATORS: dict[str, Callable[..., str]] = {
     "fill": generate_fill, "copy": generate_copy, "transpose_copy": generate_transpose_copy}
 
 _LIBRARIES: dict[str, Callable[..., dict[str, TemplateKernel]]] = {
-    "matmul": matmul_libraries, "convolution": convolution_libraries, "convolution_weight": convolution_libraries,
+    "matmul": matmul_libraries, "convolution": convolution_libraries, "convolution_weight": convolution_weight_libraries,
     "attention": attention_libraries, "attention_backward": attention_backward_libraries}
 
 
