@@ -26,7 +26,8 @@ WEIGHT_PARAMETERS: Final = (
     "g_row", "parts", "m_block", "n_block")
 
 _UNIT_PRODUCTS: Final = 1 << 20
-_MOST_UNITS: Final = 32
+_MOST_UNITS: Final = 64
+_MANY_COLUMNS: Final = 4096   # from which on packing weights for each of several chunks costs little
 _SMALL_IMAGE: Final = 512     # positions; partial tiles of larger images cost little
 
 
@@ -102,10 +103,11 @@ def convolution(dtype: DType, c: BufferRef, w: BufferRef, x: BufferRef, sizes: S
     bias_ref, bias_stride = bias if bias is not None else (BufferRef(0), 0)
     size, every = dtype.itemsize, prod(sizes)
     params: list[int] = [len(phases)]
-    first = products = 0
+    first = products = columns = 0
+    taps = sum([p.windows.taps for p in phases])
     for p in phases:
         windows = p.windows
-        fold, m_block, n_block = _blocks(windows, rows, len(phases))
+        fold, m_block, n_block = _blocks(windows, rows, windows.taps / taps)
         units = windows.batch // fold * windows.groups * _ceil_div(rows, m_block) * _ceil_div(fold * windows.positions, n_block)
         steps = (0,) * (3 - len(sizes)) + tuple([a * b for a, b in zip(contiguous_strides(sizes), p.c_steps, strict=True)])
         run = windows.positions if all(s == 1 for s in p.c_steps) else windows.counts[-1]
@@ -114,8 +116,11 @@ def convolution(dtype: DType, c: BufferRef, w: BufferRef, x: BufferRef, sizes: S
                    windows.groups * rows * every, rows * every, every, *steps, run, *_weight_words(windows, p.w_strides), fold,
                    m_block, n_block)
         first += units
+        columns += windows.batch * windows.groups * windows.positions
         products += windows.batch * windows.groups * rows * windows.positions * windows.channels * windows.taps
-    return Call(TemplateKernel("convolution", (dtype.name,)), tuple(params), first, max(products // 16, 1), "convolution")
+    pieces = 4 if columns > _MANY_COLUMNS else 1
+    return Call(TemplateKernel("convolution", (dtype.name,)), tuple(params), first, max(products // 16, 1), "convolution",
+                pieces=pieces)
 
 
 def _weight_words(windows: Windows, strides: Sequence[int]) -> tuple[int, ...]:
@@ -132,17 +137,21 @@ def _weight_words(windows: Windows, strides: Sequence[int]) -> tuple[int, ...]:
     return (group, row, channel, tap, *(0,) * (3 - len(kernel)), *kernel, layout)
 
 
-def _blocks(windows: Windows, rows: int, phases: int) -> tuple[int, int, int]:
-    """(batch items whose positions are one row of columns, rows, columns of a work unit)."""
+def _blocks(windows: Windows, rows: int, share: float) -> tuple[int, int, int]:
+    """(batch items whose positions are one row of columns, rows, columns of a work unit).
+
+    share: of this phase in all products. Units are small: what is not shared, packing, is done once for the units of a chunk.
+    """
     positions, k = windows.positions, windows.channels * windows.taps
     # Small images share register tiles.
     fold = windows.batch if positions < _SMALL_IMAGE and positions % 32 else 1
     items, columns = windows.batch // fold * windows.groups, fold * positions
-    wanted = min(_ceil_div(_MOST_UNITS, phases), max(1, items * rows * columns * k // _UNIT_PRODUCTS))
-    # Each block of columns packs all weights that it needs, each block of rows all windows, which costs more.
-    column_blocks = max(1, min(columns // 96, _ceil_div(wanted, items)))
-    row_blocks = max(1, min(rows // (56 if column_blocks == 1 else 224), wanted // (items * column_blocks)))
-    return fold, _ceil_div(rows, row_blocks), _ceil_div(_ceil_div(columns, column_blocks), 16) * 16
+    wanted = max(1, min(int(_MOST_UNITS * share), items * rows * columns * k // _UNIT_PRODUCTS))
+    blocks = _ceil_div(wanted, items)
+    # Chunks of columns pack the same weights; chunks of rows copy or pack the same input, which costs less per element.
+    if columns * items < 2 * rows:
+        return fold, _ceil_div(_ceil_div(rows, max(1, min(rows // 16, blocks))), 16) * 16, _ceil_div(columns, 16) * 16
+    return fold, rows, _ceil_div(_ceil_div(columns, max(1, min(columns // 16, blocks))), 16) * 16
 
 
 def convolution_weight(dtype: DType, c: BufferRef, g: BufferRef, x: BufferRef, windows: Windows, rows: int,
@@ -158,14 +167,14 @@ def convolution_weight(dtype: DType, c: BufferRef, g: BufferRef, x: BufferRef, w
     products = windows.groups * rows * columns * windows.batch * windows.positions
     items = parts * windows.groups
     wanted = min(_MOST_UNITS, max(1, products // _UNIT_PRODUCTS))
-    column_blocks = max(1, min(columns // 128, windows.channels, _ceil_div(wanted, items)))
+    column_blocks = max(1, min(windows.channels, _ceil_div(wanted, items)))
     row_blocks = max(1, min(rows // 112, wanted // (items * column_blocks)))
     m_block, n_block = _ceil_div(rows, row_blocks), _ceil_div(windows.channels, column_blocks)
     units = items * _ceil_div(rows, m_block) * _ceil_div(windows.channels, n_block)
     params = (c.slot, c.offset, g.slot, g.offset, x.slot, x.offset, *windows.words(rows), rows * columns, columns, *g_strides,
               parts, m_block, n_block)
     return Call(TemplateKernel("convolution_weight", (dtype.name,)), params, units, max(products // 16, 1),
-                "convolution_weight")
+                "convolution_weight", pieces=1)
 
 
 def touched(p: dict[str, Any]) -> list[tuple[int, int]]:

@@ -151,6 +151,7 @@ class Call:
     label: str = ""                  # the ops it stands for, for explain() and error messages
     reads: tuple[int, ...] = ()      # buffer numbers of the program (for explain and the verifier)
     writes: tuple[int, ...] = ()
+    pieces: int = 4                  # chunks of units per thread; fewer where each chunk repeats work of the others
 
 
 GRID_BLOCK: Final = 4096

@@ -5,11 +5,12 @@ so that small images fill register tiles; a tile that belongs to two images is c
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from torsh.codegen.llvm.convolution_direct import BLOCK, WEIGHTS, direct_bytes, suits_direct, write_direct
 from torsh.codegen.llvm.convolution_windows import TAP_BYTES, TAP_TABLE, WEIGHT_PLACE, WINDOWS
 from torsh.codegen.llvm.gemm import MERGE, write_merge
 from torsh.codegen.llvm.gemm_pack import PACK
@@ -28,14 +29,9 @@ LOCAL_BYTES = 1 << 18
 _FAR = 1 << 62
 PACKED_TILES = 40        # of rows: panels of weights, for the second-level cache
 PREFETCHED_CHANNELS = 8
-WEIGHTS = ("ptr params", "ptr w", "ptr table", "i64 channel", "i64 tap", "i64 channels", "i64 taps", "i64 rows", "ptr to")
 PUT = ("ptr from", "ptr c", "i64 c_row", "i64 m", "i64 n")
 PHASE = ("ptr table", "ptr params", "i64 begin", "i64 end", "ptr work", "ptr local")
 
-# c[m, positions] = w @ windows (+ bias): the positions ``first`` to ``first + n``. c: of the computing type, at row 0 and
-# position 0; images of ``period`` positions lie ``c_batch`` apart.
-BLOCK = ("ptr params", "ptr w", "ptr x", "ptr c", "i64 ldc", "i64 period", "i64 c_batch", "ptr bias", "i64 m", "i64 first",
-         "i64 n", "ptr work")
 # A tile of positions from ``start`` on, ``columns`` of a register tile apart, goes to (or is added to) c, which is as above.
 HAND_OUT = ("ptr from", "ptr c", "i64 ldc", "i64 period", "i64 c_batch", "i64 start", "i64 width", "i64 rows", "i1 accumulate")
 
@@ -50,6 +46,7 @@ def generate_convolution(dtype_name: str, target: Target, symbol: str) -> str:
         write_merge(module, shape, "merge", shape.number)
     _write_pack_weights(module, shape)
     _write_hand_out(module, shape)
+    write_direct(module, shape)
     _write_block(module, shape)
     _write_entry(module, shape, symbol)
     return module.render()
@@ -131,7 +128,8 @@ def _write_block(module: Module, shape: Shape) -> None:
 
         b.call("tap_table", *pairs(TAP_TABLE, ("%params", table, tap, taps)))
         each_tile(lambda tile, i, rows, panel: b.call("pack_weights", *pairs(WEIGHTS, (
-            "%params", b.at("%w", b.mul(i, word["w_row"]), stored), table, channel, tap, channels, taps, rows, panel))))
+            "%params", b.at("%w", b.mul(i, word["w_row"]), stored), table, channel, tap, channels, taps, rows, panel,
+            shape.row_width))))
 
         def column_panel(j: str) -> None:
             start = b.add("%first", j)
@@ -177,7 +175,7 @@ def _write_block(module: Module, shape: Shape) -> None:
 
 def _write_pack_weights(module: Module, shape: Shape) -> None:
     """The panel of some rows of weights, whose (channel, tap) pairs may lie anyhow: ``layout`` says how they are walked best."""
-    stored, kind, width = shape.number.stored, shape.number.kind, shape.row_width
+    stored, kind, width = shape.number.stored, shape.number.kind, "%width"
     b = Builder(module, "pack_weights", arguments(WEIGHTS))
     word = b.words(CONVOLUTION_PARAMETERS)
     w = b.at("%w", b.mul("%channel", word["w_channel"]), stored)
@@ -354,7 +352,7 @@ def _write_entry(module: Module, shape: Shape, symbol: str) -> None:
         _write_put_apart(module, shape)
     _write_phase(module, shape)
     b = Builder(module, symbol, ENTRY, internal=False)
-    work = b.stack(_weights_bytes(shape) + shape.columns * shape.depth * size + 64)
+    work = b.stack(max(_weights_bytes(shape) + shape.columns * shape.depth * size + 64, direct_bytes(shape)))
     local = b.stack(LOCAL_BYTES)
     count = b.load("i64", "%params", 8)
 
@@ -379,6 +377,8 @@ def _write_phase(module: Module, shape: Shape) -> None:
     columns_of_item = b.mul(word["fold"], period)
     row_blocks, column_blocks = b.ceil_div(word["rows"], word["m_block"]), b.ceil_div(columns_of_item, word["n_block"])
 
+    function = b.select(suits_direct(b, shape, word), "@direct", "@block", "ptr")
+
     def units(unit: str) -> Operand:
         item, row, column, rows, blocks = run_of_blocks(b, unit, row_blocks, column_blocks)
         group, batch = b.rem(item, word["groups"]), b.mul(b.div(item, word["groups"]), word["fold"])
@@ -392,15 +392,16 @@ def _write_phase(module: Module, shape: Shape) -> None:
         at = {name: b.at(starts[name], offset, stored) for name, offset in offsets.items()}
 
         def directly() -> None:
-            b.call("block", *pairs(BLOCK, ("%params", at["w"], at["x"], at["c"], word["c_row"], period, word["c_batch"],
-                                           at["bias"], m, j0, n, "%work")))
+            _call_block(b, function, ("%params", at["w"], at["x"], at["c"], word["c_row"], period, word["c_batch"], at["bias"], m,
+                                      j0, n, "%work"))
 
         def in_pieces() -> None:
             high = even_blocks(b, m, LOCAL_BYTES // (LOCAL_COLUMNS * number.kind_bytes))
 
             def columns(j: str) -> None:
                 width = b.min(b.sub(n, j), LOCAL_COLUMNS)
-                b.loop(0, m, high, lambda i: _piece(b, shape, word, at, i, b.add(j0, j), b.min(b.sub(m, i), high), width))
+                b.loop(0, m, high, lambda i: _piece(b, shape, word, function, at, i, b.add(j0, j), b.min(b.sub(m, i), high),
+                                                   width))
 
             b.loop(0, n, LOCAL_COLUMNS, columns)
 
@@ -415,13 +416,17 @@ def _write_phase(module: Module, shape: Shape) -> None:
     b.finish()
 
 
-def _piece(b: Builder, shape: Shape, word: Mapping[str, str], at: Mapping[str, str], i: Operand, start: Operand, m: Operand,
-           n: Operand) -> None:
+def _call_block(b: Builder, function: str, given: Sequence[Operand]) -> None:
+    b.do(f"call void {function}({', '.join(f'{kind} {value}' for kind, value in pairs(BLOCK, given))})")
+
+
+def _piece(b: Builder, shape: Shape, word: Mapping[str, str], function: str, at: Mapping[str, str], i: Operand,
+           start: Operand, m: Operand, n: Operand) -> None:
     """A block computed on the stack, whose runs of positions are then rounded and put where they belong."""
     number, stored, kind = shape.number, shape.number.stored, shape.number.kind
     w, bias = b.at(at["w"], b.mul(i, word["w_row"]), stored), b.at(at["bias"], b.mul(i, word["bias_stride"]), stored)
     shifted = b.at("%local", b.sub(0, start), kind)
-    b.call("block", *pairs(BLOCK, ("%params", w, at["x"], shifted, LOCAL_COLUMNS, _FAR, 0, bias, m, start, n, "%work")))
+    _call_block(b, function, ("%params", w, at["x"], shifted, LOCAL_COLUMNS, _FAR, 0, bias, m, start, n, "%work"))
     stop = b.add(start, n)
     period = b.mul(word["counts0"], b.mul(word["counts1"], word["counts2"]))
     runs = b.div(period, word["c_run"])      # of an image

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torsh.codegen.llvm.convolution import blocking, common_libraries, even_blocks, run_of_blocks, units_loop
+from torsh.codegen.llvm.convolution_weight_direct import DIRECT, direct_bytes, suits_direct, write_direct
 from torsh.codegen.llvm.convolution_windows import TAP_BYTES, TAP_TABLE, WINDOWS
 from torsh.codegen.llvm.gemm import MERGE, write_merge
 from torsh.codegen.llvm.gemm_pack import LARGEST_SQUARE, PACK
@@ -36,6 +37,7 @@ def generate_convolution_weight(dtype_name: str, target: Target, symbol: str) ->
     write_merge(module, shape, "merge_values", shape.values)
     _write_turn(module, shape)
     _write_panels(module, shape)
+    write_direct(module, shape)
     _write_block(module, shape)
     _write_entry(module, shape, symbol)
     return module.render()
@@ -176,9 +178,10 @@ def _write_entry(module: Module, shape: Shape, symbol: str) -> None:
     """The kernel: work units are (part of the positions and group, block of channels, row block), row blocks fastest."""
     number, stored = shape.number, shape.number.stored
     b = Builder(module, symbol, ENTRY, internal=False)
-    work = b.stack(_places(shape)[3])
+    work = b.stack(max(_places(shape)[3], direct_bytes(shape)))
     word = b.words(WEIGHT_PARAMETERS)
     starts = {name: b.buffer(word[f"{name}_slot"], word[f"{name}_offset"]) for name in ("c", "g", "x")}
+    direct = suits_direct(b, shape, word)
     period = b.mul(word["counts0"], b.mul(word["counts1"], word["counts2"]))
     row_blocks, column_blocks = b.ceil_div(word["rows"], word["m_block"]), b.ceil_div(word["channels"], word["n_block"])
     positions = b.mul(period, word["batch"])
@@ -194,7 +197,8 @@ def _write_entry(module: Module, shape: Shape, symbol: str) -> None:
         c = b.at(starts["c"], offset, number.kind)
         x = b.at(starts["x"], b.add(b.mul(group, word["x_group"]), b.mul(c0, word["x_channel"])), stored)
         g = b.at(starts["g"], b.add(b.mul(group, word["g_group"]), b.mul(i0, word["g_row"])), stored)
-        b.call("block", *pairs(BLOCK, ("%params", g, x, c, m, channels, first, b.min(share, b.sub(positions, first)), work)))
+        given = ("%params", g, x, c, m, channels, first, b.min(share, b.sub(positions, first)), work)
+        b.when(direct, lambda: b.call("direct", *pairs(DIRECT, given)), lambda: b.call("block", *pairs(BLOCK, given)))
         return b.add(unit, b.mul(rows, columns))
 
     units_loop(b, units)

@@ -1,0 +1,269 @@
+"""Convolutions without packed windows: register tiles of some positions times whole vectors of outputs.
+
+Lines of the input are copied with their padding, some channels at a time; an element of the kernel then meets the elements of
+neighbouring windows at fixed distances, and tiles read them one by one, as factors of vectors of weights. What is packed are
+the weights, once for many positions. Sums, [position][output], are turned at the end.
+"""
+from __future__ import annotations
+
+from typing import Final
+
+from torsh.codegen.llvm.convolution_lines import COPY, apart, in_plane, line_length, reach, write_copy_lines
+from torsh.codegen.llvm.convolution_windows import TAP_BYTES, TAP_TABLE
+from torsh.codegen.llvm.gemm import MERGE
+from torsh.codegen.llvm.gemm_shape import Shape, arguments, pairs
+from torsh.codegen.llvm.template_builder import Builder, Module, Operand, ignore
+from torsh.compiler.convolution import CONVOLUTION_PARAMETERS
+
+MOST_ROWS: Final = 12        # of a tile: each has an address in a register
+MOST_POSITIONS: Final = 1024
+FEW_POSITIONS: Final = 192   # where lines of more would not fit
+SUMS_BYTES: Final = 288 << 10
+COPIES_BYTES: Final = 128 << 10
+LEAST_PRODUCTS: Final = 24   # per position and output
+# sums[position][columns] of products of b's rows with elements of x: those of a position are at starts[position] +
+# places[k].
+POINTS = ("ptr x", "ptr starts", "ptr places", "ptr b", "i64 k", "ptr sums", "i64 columns", "i1 again")
+TURN_OUT = ("ptr from", "ptr c", "i64 ldc", "i64 n", "i64 rows", "ptr bias", "i64 bias_stride", "i1 has_bias")
+WEIGHTS = ("ptr params", "ptr w", "ptr table", "i64 channel", "i64 tap", "i64 channels", "i64 taps", "i64 rows", "ptr to",
+           "i64 width")
+# c[m, positions] = w @ windows (+ bias): the positions ``first`` to ``first + n``. c: of the computing type, at row 0 and
+# position 0; images of ``period`` positions lie ``c_batch`` apart.
+BLOCK = ("ptr params", "ptr w", "ptr x", "ptr c", "i64 ldc", "i64 period", "i64 c_batch", "ptr bias", "i64 m", "i64 first",
+         "i64 n", "ptr work")
+
+
+class _Room:
+    """How the work memory is cut; in elements or (places) bytes."""
+
+    def __init__(self, shape: Shape) -> None:
+        size = shape.number.kind_bytes
+        self.sums, self.copies = SUMS_BYTES // size, COPIES_BYTES // size
+        self.starts = -(-(shape.depth + shape.lanes) * shape.columns * size // 64) * 64
+        self.places = self.starts + 8 * MOST_POSITIONS
+        self.sums_at = -(-(self.places + 8 * (shape.depth + 1)) // 64) * 64
+        self.copies_at = self.sums_at + self.sums * size
+        self.end = self.copies_at + self.copies * size
+
+
+def direct_bytes(shape: Shape) -> int:
+    """Memory that is worked in."""
+    return _Room(shape).end
+
+
+def write_direct(module: Module, shape: Shape) -> None:
+    """The function ``direct``, for calls for which :func:`suits_direct` holds."""
+    most = min(shape.rows, MOST_ROWS)
+    for rows in range(1, most + 1):
+        _write_tile(module, shape, rows)
+    table = ", ".join(["ptr null", *(f"ptr @points{rows}" for rows in range(1, most + 1))])
+    module.functions.append(f"@points = internal constant [{most + 1} x ptr] [{table}]")
+    write_copy_lines(module, shape, CONVOLUTION_PARAMETERS)
+    if shape.masks:
+        _write_turn_out(module, shape)
+    _write_direct(module, shape)
+
+
+def _plane(b: Builder, shape: Shape, word: dict[str, str], positions: Operand) -> Operand:
+    """Elements of a channel's lines that so many positions need."""
+    period = b.mul(word["counts1"], word["counts2"])
+    lines = b.mul(b.add(b.div(b.sub(positions, 1), word["counts2"]), 2), word["stride1"])
+    images = b.add(b.div(b.sub(positions, 1), period), 2)
+    lines = b.add(lines, b.mul(images, b.add(reach(b, word, 1)[0], 1)))
+    return apart(b, shape, b.mul(line_length(b, shape, word), lines))
+
+
+def suits_direct(b: Builder, shape: Shape, word: dict[str, str]) -> str:
+    """Is the input a plane in a usual layout, do its lines fit, and are vectors of outputs filled well?"""
+    room, rows = _Room(shape), word["rows"]
+    whole = b.mul(b.ceil_div(rows, shape.lanes), shape.lanes)
+    filled = b.less(b.mul(whole, 3), b.add(b.mul(rows, 4), 1))
+    some = b.less(LEAST_PRODUCTS, b.mul(word["channels"], word["taps"]))
+    fits = b.less(_plane(b, shape, word, FEW_POSITIONS), room.copies + 1)
+    return b.both(in_plane(b, word), filled, some, fits, b.less(1, word["taps"]), b.less(word["taps"], shape.depth + 1))
+
+
+def _write_tile(module: Module, shape: Shape, rows: int) -> None:
+    values, lanes, vectors, kind = shape.values, shape.lanes, shape.vectors, shape.number.kind
+    vector = values.vector(lanes)
+    b = Builder(module, f"points{rows}", arguments(POINTS))
+    starts = [b.at("%x", b.load("i64", b.at("%starts", row, "i64"), 8), kind) for row in range(rows)]
+
+    first = b.load("i64", "%places", 8)
+
+    def product(parts: int) -> list[str]:
+        def step(number: str, place: str, panel: str, *sums: str) -> list[str]:
+            # Loaded one step ahead; otherwise LLVM gathers all factors first, in more registers than there are.
+            following = b.load("i64", b.at("%places", b.add(number, 1), "i64"), 8)
+            columns = [values.load(b, b.at(panel, part * lanes, kind), lanes) for part in range(parts)]
+            result = []
+            for row, start in enumerate(starts):
+                factor = b.splat(kind, lanes, values.load(b, b.at(start, place, kind)))
+                result += [values.multiply_add(b, factor, column, sums[row * parts + part], lanes)
+                           for part, column in enumerate(columns)]
+            return [following, b.at(panel, shape.columns, kind), *result]
+
+        found = b.loop(0, "%k", 1, step, [("i64", first), ("ptr", "%b")] + [(vector, "zeroinitializer")] * (rows * parts))[2:]
+        return [found[row * parts + part] if part < parts else "zeroinitializer"
+                for row in range(rows) for part in range(vectors)]
+
+    sums = b.when(b.less("%columns", lanes + 1), lambda: product(1), lambda: product(vectors), [vector] * (rows * vectors))
+    at = [b.at("%sums", number * lanes, kind) for number in range(rows * vectors)]
+
+    def added() -> list[str]:
+        return [values.add(b, value, values.load(b, place, lanes), lanes) for value, place in zip(sums, at, strict=True)]
+
+    for value, place in zip(b.when("%again", added, lambda: sums, [vector] * len(sums)), at, strict=True):
+        values.store(b, value, place, lanes)
+    b.finish()
+
+
+def _write_turn_out(module: Module, shape: Shape) -> None:
+    """c[row][n] = from[n][row] (+ bias[row])."""
+    values, lanes, number = shape.values, shape.lanes, shape.number
+    kind = number.kind
+    b = Builder(module, "turn_out", arguments(TURN_OUT))
+    last = b.sub("%n", 1)
+
+    def square(i: str, j: str) -> None:
+        mask = b.mask(lanes, 8 * number.kind_bytes, b.min(b.sub("%n", j), lanes))
+        rows = [values.load(b, b.at("%from", b.add(b.mul(b.min(b.add(j, row), last), shape.columns), i), kind), lanes)
+                for row in range(lanes)]
+        height = b.sub("%rows", i)
+        for row, value in enumerate(b.transpose(kind, number.kind_bytes, rows)):
+            exists = b.less(row, height)
+            biased = b.both("%has_bias", exists)
+            at = b.at("%bias", b.mul(b.add(i, row), "%bias_stride"), number.stored)
+            bias = b.when(biased, lambda at=at: [number.load(b, at)], lambda: [values.zero], [kind])[0]  # type: ignore[misc]
+            value = values.add(b, value, b.splat(kind, lanes, bias), lanes)
+            there = b(f"and <{lanes} x i1> {mask}, {b.splat('i1', lanes, exists)}")
+            values.store_masked(b, value, b.at("%c", b.add(b.mul(b.add(i, row), "%ldc"), j), kind), lanes, there)
+
+    b.loop(0, "%rows", lanes, lambda i: ignore(b.loop(0, "%n", lanes, lambda j: square(i, j))))
+    b.finish()
+
+
+def _write_direct(module: Module, shape: Shape) -> None:
+    kind, stored, columns = shape.number.kind, shape.number.stored, shape.columns
+    room = _Room(shape)
+    b = Builder(module, "direct", arguments(BLOCK))
+    table = b.stack(shape.depth * TAP_BYTES)
+    word = b.words(CONVOLUTION_PARAMETERS)
+    panel, starts, places, sums, copies = [b.at("%work", at, "i8") for at in (
+        0, room.starts, room.places, room.sums_at, room.copies_at)]
+    taps, width, line = word["taps"], word["counts2"], line_length(b, shape, word)
+    period = b.mul(word["counts1"], width)
+    (reach_y, first_y), (_, first_x) = reach(b, word, 1), reach(b, word, 2)
+    has_bias = b(f"icmp ne i64 {word['has_bias']}, 0")
+    fits = b.less(_plane(b, shape, word, MOST_POSITIONS), room.copies + 1)
+    most = b.select(fits, MOST_POSITIONS, FEW_POSITIONS)
+    positions_at_once = _even(b, "%n", most)
+    plane = _plane(b, shape, word, positions_at_once)
+    channels_at_once = b.min(_even(b, word["channels"], b.div(shape.depth, taps)), b.div(room.copies, plane))
+    panels = b.ceil_div("%m", columns)
+    panels_at_once = _even(b, panels, b.div(room.sums, b.mul(positions_at_once, columns)))
+    rows_at_once = b.mul(panels_at_once, columns)
+    b.call("tap_table", *pairs(TAP_TABLE, ("%params", table, 0, taps)))
+
+    def place(c: str, t: str) -> None:
+        y, x = b.div(t, word["kernel2"]), b.rem(t, word["kernel2"])
+        y, x = b.sub(b.mul(y, word["dilation1"]), first_y), b.sub(b.mul(x, word["dilation2"]), first_x)
+        at = b.add(b.mul(c, plane), b.add(b.mul(y, line), x))
+        b.store("i64", at, b.at(places, b.add(b.mul(c, taps), t), "i64"), 8)
+
+    b.loop(0, channels_at_once, 1, lambda c: ignore(b.loop(0, taps, 1, lambda t: place(c, t))))
+
+    def each_image(begin: Operand, end: Operand, body: object) -> None:
+        """body(item, its first and last line, lines in front of them) for the images of these positions."""
+        def image(item: str, before: str) -> list[Operand]:
+            origin = b.mul(item, period)
+            low = b.select(b.less(begin, origin), origin, begin)
+            high = b.min(end, b.add(origin, period))
+            top, bottom = b.div(b.sub(low, origin), width), b.div(b.sub(b.sub(high, 1), origin), width)
+            lines = b.add(b.add(b.mul(b.sub(bottom, top), word["stride1"]), reach_y), 1)
+            body(item, origin, low, high, top, lines, before)  # type: ignore[operator]
+            return [b.add(before, lines)]
+
+        b.loop(b.div(begin, period), b.add(b.div(b.sub(end, 1), period), 1), 1, image, [("i64", 0)])
+
+    def positions_loop(j: str) -> None:
+        begin = b.add("%first", j)
+        n = b.min(positions_at_once, b.sub("%n", j))
+        end = b.add(begin, n)
+
+        def list_starts(item: str, origin: Operand, low: Operand, high: Operand, top: Operand, lines: Operand, before: str
+                        ) -> None:
+            def start(p: str) -> None:
+                inside = b.sub(p, origin)
+                y = b.add(b.mul(b.sub(b.div(inside, width), top), word["stride1"]), before)
+                at = b.add(b.mul(y, line), b.mul(b.rem(inside, width), word["stride2"]))
+                b.store("i64", at, b.at(starts, b.sub(p, begin), "i64"), 8)
+
+            b.loop(low, high, 1, start)
+
+        each_image(begin, end, list_starts)
+        b.loop(0, "%m", rows_at_once, lambda i0: rows_loop(begin, end, n, i0))
+
+    def rows_loop(begin: Operand, end: Operand, n: Operand, i0: str) -> None:
+        m = b.min(rows_at_once, b.sub("%m", i0))
+        b.loop(0, word["channels"], channels_at_once, lambda c0: channels_loop(begin, end, n, i0, m, c0))
+
+        def put(i: str) -> None:
+            rows, row = b.min(b.sub(m, i), columns), b.add(i0, i)
+            source = b.at(sums, b.mul(i, n), kind)
+            bias = b.at("%bias", b.mul(row, word["bias_stride"]), stored)
+
+            def image(item: str) -> None:
+                origin = b.mul(item, "%period")
+                low = b.select(b.less(begin, origin), origin, begin)
+                count = b.sub(b.min(end, b.add(origin, "%period")), low)
+                at = b.add(b.add(b.mul(item, "%c_batch"), b.sub(low, origin)), b.mul(row, "%ldc"))
+                c, from_ = b.at("%c", at, kind), b.at(source, b.mul(b.sub(low, begin), columns), kind)
+                if shape.masks:
+                    b.call("turn_out", *pairs(TURN_OUT, (from_, c, "%ldc", count, rows, bias, word["bias_stride"], has_bias)))
+                else:
+                    b.call("merge_values", *pairs(MERGE, (from_, c, 1, "%ldc", bias, 0, word["bias_stride"], has_bias, "false",
+                                                          count, rows, columns)))
+
+            b.loop(b.div(begin, "%period"), b.add(b.div(b.sub(end, 1), "%period"), 1), 1, image)
+
+        b.loop(0, m, columns, put)
+
+    def channels_loop(begin: Operand, end: Operand, n: Operand, i0: str, m: Operand, c0: str) -> None:
+        channels = b.min(channels_at_once, b.sub(word["channels"], c0))
+
+        def copy(item: str, origin: Operand, low: Operand, high: Operand, top: Operand, lines: Operand, before: str) -> None:
+            x = b.at("%x", b.add(b.mul(item, word["x_batch"]), b.mul(c0, word["x_channel"])), stored)
+            y = b.add(b.sub(b.mul(top, word["stride1"]), word["padding1"]), first_y)
+            b.call("copy_lines", *pairs(COPY, ("%params", x, y, b.sub(first_x, word["padding2"]), lines, channels,
+                                               b.at(copies, b.mul(before, line), kind), line, plane)))
+
+        each_image(begin, end, copy)
+        tiles = b.ceil_div(n, min(shape.rows, MOST_ROWS))
+        high = b.ceil_div(n, tiles)
+        full_tiles = b.sub(n, b.mul(tiles, b.sub(high, 1)))
+
+        def row_panel(i: str) -> None:
+            rows = b.min(b.sub(m, i), columns)
+            w = b.at("%w", b.mul(b.add(i0, i), word["w_row"]), stored)
+            b.call("pack_weights", *pairs(WEIGHTS, ("%params", w, table, c0, 0, channels, taps, rows, panel, columns)))
+            target = b.at(sums, b.mul(i, n), kind)
+
+            def tile(place: str, p: str) -> list[Operand]:
+                height = b.select(b.less(place, full_tiles), high, b.sub(high, 1))
+                function = b.load("ptr", b.at("@points", height, "ptr"), 8)
+                given = pairs(POINTS, (copies, b.at(starts, p, "i64"), places, panel, b.mul(channels, taps),
+                                       b.at(target, b.mul(p, columns), kind), rows, b.less(0, c0)))
+                b.do(f"call void {function}({', '.join(f'{kind} {value}' for kind, value in given)})")
+                return [b.add(p, height)]
+
+            b.loop(0, tiles, 1, tile, [("i64", 0)])
+
+        b.loop(0, m, columns, row_panel)
+
+    b.loop(0, "%n", positions_at_once, positions_loop)
+    b.finish()
+
+
+def _even(b: Builder, total: Operand, most: Operand) -> Operand:
+    return b.ceil_div(total, b.ceil_div(total, most))

@@ -1,0 +1,72 @@
+"""Lines of a convolution's input, copied with their padding: windows are then read in place, without masks."""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torsh.codegen.llvm.gemm_shape import Shape, arguments
+from torsh.codegen.llvm.template_builder import Builder, Module, Operand
+
+# to[channel][line] = the elements from (y, x_start) on of each channel, zeros outside of the input.
+COPY = ("ptr params", "ptr x", "i64 y", "i64 x_start", "i64 lines", "i64 channels", "ptr to", "i64 line", "i64 plane")
+
+
+def write_copy_lines(module: Module, shape: Shape, parameters: Sequence[str]) -> None:
+    """The function ``copy_lines``, for calls with these parameter words."""
+    number, values, lanes, kind = shape.number, shape.values, shape.lanes, shape.number.kind
+    b = Builder(module, "copy_lines", arguments(COPY))
+    word = b.words(parameters)
+
+    def clamped(value: Operand) -> Operand:
+        return b.min(b.select(b.less(value, 0), 0, value), lanes)
+
+    def vector(at: str) -> None:
+        x = b.add("%x_start", at)
+        bits = 8 * number.kind_bytes
+        outside = b.mask(lanes, bits, clamped(b.sub(0, x)))
+        inside = b(f"xor <{lanes} x i1> {outside}, <{', '.join(['i1 true'] * lanes)}>")
+        mask = b(f"and <{lanes} x i1> {b.mask(lanes, bits, clamped(b.sub(word['sizes2'], x)))}, {inside}")
+
+        def line(source: str, to: str, number_of_line: str) -> None:
+            y = b.add("%y", number_of_line)
+            exists = b(f"icmp ult i64 {y}, {word['sizes1']}")
+            start = b.at(source, b.mul(y, word["x_strides1"]), number.stored)
+            value = b.when(exists, lambda: [number.load_masked(b, start, lanes, mask)], lambda: ["zeroinitializer"],
+                           [number.vector(lanes)])[0]
+            values.store(b, value, b.at(to, b.mul(number_of_line, "%line"), kind), lanes)
+
+        def channel(c: str) -> None:
+            source = b.at("%x", b.add(b.mul(c, word["x_channel"]), x), number.stored)
+            to = b.at("%to", b.add(b.mul(c, "%plane"), at), kind)
+            b.loop(0, "%lines", 1, lambda number_of_line: line(source, to, number_of_line))
+
+        b.loop(0, "%channels", 1, channel)
+
+    b.loop(0, "%line", lanes, vector)
+    b.finish()
+
+
+def in_plane(b: Builder, word: Mapping[str, str]) -> str:
+    """Are windows those of a plane whose lines are contiguous, without factors that could overflow?"""
+    flat = [b.equal(word[f"{name}0"], 1) for name in ("kernel", "counts", "sizes")] + [b.equal(word["padding0"], 0)]
+    small = [b.less(word[name], 1 << 15) for name in ("counts2", "stride1", "stride2", "kernel1", "kernel2", "dilation1",
+                                                      "dilation2")]
+    far = [b.less(-(1 << 15), word[name]) for name in ("dilation1", "dilation2")]
+    return b.both(*flat, b.equal(word["x_strides2"], 1), *small, *far)
+
+
+def reach(b: Builder, word: Mapping[str, str], dimension: int) -> tuple[Operand, Operand]:
+    """(how far windows reach, in elements; where their first element is relative to that of the first tap, not positive)."""
+    far = b.mul(b.sub(word[f"kernel{dimension}"], 1), word[f"dilation{dimension}"])
+    backwards = b.less(far, 0)
+    return b.select(backwards, b.sub(0, far), far), b.select(backwards, far, 0)
+
+
+def line_length(b: Builder, shape: Shape, word: Mapping[str, str]) -> Operand:
+    """Elements of a padded line, whole vectors."""
+    line = b.add(b.add(b.mul(b.sub(word["counts2"], 1), word["stride2"]), reach(b, word, 2)[0]), 1)
+    return b.mul(b.ceil_div(line, shape.lanes), shape.lanes)
+
+
+def apart(b: Builder, shape: Shape, plane: Operand) -> Operand:
+    """The size of a channel's lines, such that channels do not meet in the same part of a cache."""
+    return b.mul(b(f"or i64 {b.div(plane, shape.lanes)}, 1"), shape.lanes)
