@@ -16,7 +16,7 @@ from torsh.codegen.llvm.gemm import MERGE, write_merge
 from torsh.codegen.llvm.gemm_pack import PACK
 from torsh.codegen.llvm.gemm_shape import Shape, arguments, pairs, shape_for
 from torsh.codegen.llvm.gemm_tiles import TILE, column_masks
-from torsh.codegen.llvm.libraries import declare_libraries, packing_library, tiles_library, windows_library
+from torsh.codegen.llvm.libraries import declare_libraries, packing_library, points_library, tiles_library, windows_library
 from torsh.codegen.llvm.template_builder import ENTRY, Builder, Module, Operand, ignore
 from torsh.compiler.convolution import ALL_TOGETHER, CONVOLUTION_PARAMETERS, TAPS_TOGETHER, word_count
 from torsh.compiler.kernel import TemplateKernel
@@ -60,7 +60,7 @@ def convolution_libraries(dtype_name: str, target: Target) -> dict[str, Template
 
 def common_libraries(shape: Shape) -> dict[str, TemplateKernel]:
     """The libraries of both templates of convolutions."""
-    return {"tiles": tiles_library(shape), "pack": packing_library(shape)}
+    return {"tiles": tiles_library(shape), "pack": packing_library(shape), "points": points_library(shape)}
 
 
 def blocking(dtype_name: str, target: Target, depth: float, columns: float) -> Shape:

@@ -20,7 +20,7 @@ WIDEST_SPREAD = 32       # lanes up to which every second element can be taken f
 # to[channel * taps + number of the tap][width] = the windows at ``position`` and the following ones: ``count`` of them, zeros
 # in the other lanes. x: the first channel of the first batch item; table: of the taps, as ``tap_table`` writes it.
 WINDOWS = ("ptr params", "ptr x", "i64 position", "i64 count", "ptr to", "i64 width", "ptr table", "i64 taps", "i64 channels")
-WINDOW_FUNCTIONS = ("windows", "tap_table")
+WINDOW_FUNCTIONS = ("windows", "tap_table", "copy_lines")
 TAP_TABLE = ("ptr params", "ptr table", "i64 tap", "i64 taps")
 # Of an entry: where the tap is, in elements (i64), its distance per dimension (i32), and where it is in the weight (i64).
 TAP_BYTES, WEIGHT_PLACE = 32, 24

@@ -11,6 +11,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from torsh.codegen.llvm.attention_product import PRODUCT, write_product
+from torsh.codegen.llvm.convolution_lines import write_copy_lines
+from torsh.codegen.llvm.convolution_tiles import most_rows, write_points
 from torsh.codegen.llvm.convolution_windows import WINDOW_FUNCTIONS, write_windows
 from torsh.codegen.llvm.gemm_pack import PACK, write_pack
 from torsh.codegen.llvm.gemm_shape import Shape
@@ -45,6 +47,11 @@ def windows_library(shape: Shape, parameters: Sequence[str]) -> TemplateKernel:
     return TemplateKernel("windows", (_common(shape, 0), replace(shape.number, rounds=False), tuple(parameters)))
 
 
+def points_library(shape: Shape) -> TemplateKernel:
+    """The register tiles of convolutions that read lines in place."""
+    return TemplateKernel("points", (_common(shape, shape.rows),))
+
+
 def _common(shape: Shape, rows: int) -> Shape:
     """A blocking without what libraries do not depend on, so that equal ones are one."""
     kind = shape.number.kind
@@ -59,6 +66,12 @@ def declare_libraries(module: Module, libraries: Mapping[str, TemplateKernel]) -
         if library.name == "register_tiles":
             rows = library.options[0].rows    # type: ignore[attr-defined]
             _declare_table(module, name, rows + 1)
+        elif library.name == "points":
+            shape = library.options[0]
+            assert isinstance(shape, Shape)
+            most = most_rows(shape)
+            _declare_table(module, name, most + 1 + shape.masks)
+            module.tables["turn_out"] = name, most + 1
         elif library.name == "windows":
             _declare_table(module, name, len(WINDOW_FUNCTIONS))
             module.tables.update((function, (name, position)) for position, function in enumerate(WINDOW_FUNCTIONS))
@@ -91,11 +104,17 @@ def _product(module: Module, shape: Shape, a_row: int, a_step: Operand, _: Targe
     write_product(module, shape, symbol, a_row, a_step)
 
 
+def _points(module: Module, shape: Shape, _: Target, symbol: str) -> None:
+    write_points(module, shape, symbol)
+
+
 def _windows(module: Module, shape: Shape, number: Numeric, parameters: Sequence[str], _: Target, symbol: str) -> None:
-    write_windows(module, replace(shape, number=number), parameters)
+    shape = replace(shape, number=number)
+    write_windows(module, shape, parameters)
+    write_copy_lines(module, shape, parameters)
     table = ", ".join(f"ptr @{function}" for function in WINDOW_FUNCTIONS)
     module.functions.append(f"@{symbol} = constant [{len(WINDOW_FUNCTIONS)} x ptr] [{table}]")
 
 
 LIBRARIES: Final = {"register_tiles": _module_of(_tiles), "packing": _module_of(_packing), "product": _module_of(_product),
-                    "windows": _module_of(_windows)}
+                    "points": _module_of(_points), "windows": _module_of(_windows)}
