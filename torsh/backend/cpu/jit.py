@@ -18,14 +18,20 @@ _lock = threading.RLock()
 statistics: Final[dict[str, int]] = {"compiled": 0, "loaded": 0}
 
 
+# Beside the code generator: what it imports, and this file.
+GENERATOR_SOURCES: Final = ("backend/cpu/jit.py", "compiler/attention.py", "compiler/convolution.py", "compiler/cost.py",
+                            "compiler/kernel.py", "compiler/templates.py", "core/dtype.py", "ops/convolution_primitives.py")
+
+
 @lru_cache(maxsize=1)
 def generator_version() -> str:
     """A digest of everything that decides what code a kernel becomes: the generator's sources and LLVM's version."""
     import llvmlite
 
-    import torsh.codegen.llvm
+    import torsh
+    package = Path(torsh.__file__).parent
     digest = hashlib.sha256(llvmlite.__version__.encode())
-    for path in sorted(Path(torsh.codegen.llvm.__file__).parent.glob("*.py")):
+    for path in [*sorted((package / "codegen" / "llvm").glob("*.py")), *[package / name for name in GENERATOR_SOURCES]]:
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
