@@ -10,11 +10,10 @@ from typing import Any
 import llvmlite.binding as llvm
 import numpy as np
 
-from torsh.codegen.llvm.templates import generate_template
+from torsh.backend.cpu import jit
+from torsh.codegen.llvm.templates import generate_template, template_libraries
 from torsh.compiler.kernel import BufferRef, Call, TemplateKernel
 
-llvm.initialize_native_target()
-llvm.initialize_native_asmprinter()
 _alive: list[Any] = []
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -54,15 +53,25 @@ WIDEST = host_targets()[0]
 @cache
 def compiled(kernel: TemplateKernel, target: StandInTarget) -> Any:
     """The native function of a template."""
-    module = llvm.parse_assembly(generate_template(kernel, target, "kernel"))
-    module.verify()
-    machine = llvm.Target.from_triple(target.triple).create_target_machine(
-        cpu=target.machine or target.cpu, features=target.features, opt=1, codemodel="jitdefault")
-    engine = llvm.create_mcjit_compiler(module, machine)
-    engine.finalize_object()
-    _alive.append(engine)
     kind = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3, ctypes.c_int64, ctypes.c_int64)
-    return kind(engine.get_function_address("kernel"))
+    return kind(address_of(kernel, target))
+
+
+@cache
+def address_of(kernel: TemplateKernel, target: StandInTarget) -> int:
+    """The address of the symbol of a template or library."""
+    imports = {name: address_of(library, target) for name, library in template_libraries(kernel, target).items()}
+    return jit.link("kernel", image_of(kernel, target), imports)
+
+
+def image_of(kernel: TemplateKernel, target: StandInTarget) -> bytes:
+    """The object of a template or library."""
+    return jit.emit_object(generate_template(kernel, target, "kernel"), target.triple, target.machine or target.cpu, target.features)
+
+
+def images_of(kernel: TemplateKernel, target: StandInTarget) -> list[bytes]:
+    """The objects of a template and its libraries."""
+    return [image_of(one, target) for one in (kernel, *template_libraries(kernel, target).values())]
 
 
 def guarded(shape: tuple[int, ...], dtype: Any, at_end: bool = True) -> np.ndarray:

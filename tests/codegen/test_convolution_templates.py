@@ -89,11 +89,12 @@ def columns(geometry: primitives.WindowGeometry, x: np.ndarray, dtype: dtypes.DT
 
 
 def check_forward(rng: np.random.Generator, dtype: dtypes.DType, geometry: primitives.WindowGeometry, sizes: tuple[int, ...],
-                  batch: int, channels: int, rows: int, target: StandInTarget, share: int | None = None) -> None:
+                  batch: int, channels: int, rows: int, target: StandInTarget, share: int | None = None, usual: bool = False) -> None:
+    """usual: the input is contiguous, and there is a bias; otherwise both by chance."""
     groups = geometry.groups
-    x = operand(rng, (batch, groups * channels, *sizes), dtype, str(rng.choice(LAYOUTS)))
+    x = operand(rng, (batch, groups * channels, *sizes), dtype, "plain" if usual else str(rng.choice(LAYOUTS)))
     w = operand(rng, (groups * rows, channels, *geometry.kernel), dtype, str(rng.choice(LAYOUTS)))
-    bias = guard(values(rng, (groups * rows,), dtype)) if rng.random() < 0.5 else None
+    bias = guard(values(rng, (groups * rows,), dtype)) if usual or rng.random() < 0.5 else None
     steps = strides(w)
     phase = Phase(windows_of(geometry, x), 0, (1,) * len(sizes), 0, (steps[0] * rows, *steps))
     c = guarded((batch, groups, rows, int(np.prod(geometry.counts))), dtype.numpy)
@@ -135,6 +136,18 @@ def test_convolutions_of_other_dtypes(target: StandInTarget, dtype: dtypes.DType
         geometry, sizes = random_geometry(rng, 1 + number % 2, (80, 14)[number % 2])
         check_forward(rng, dtype, geometry, sizes, 2, 3, 1 + 12 * number, target)
         check_weight(rng, dtype, geometry, sizes, 2, 3, 1 + 7 * number, target)
+
+
+@each_target
+@pytest.mark.parametrize("dtype", [dtypes.float32, dtypes.float64, dtypes.float16, dtypes.bfloat16, dtypes.int8, dtypes.int32],
+                         ids=lambda dtype: dtype.name)
+def test_convolutions_of_planes_with_a_bias(target: StandInTarget, dtype: dtypes.DType) -> None:
+    rng = np.random.default_rng(8)
+    for sizes, stride, dilation, rows in [((9, 20), 1, 1, 32), ((17, 14), 2, 1, 64), ((7, 7), 1, 2, 61), ((30, 13), 1, 1, 130)]:
+        counts = tuple([(n + 1 - 2 * dilation) // stride + 1 for n in sizes])
+        geometry = primitives.WindowGeometry((3, 3), counts, (stride,) * 2, (1, 1), (dilation,) * 2, 1)
+        check_forward(rng, dtype, geometry, sizes, 3, 9, rows, target, 2, usual=True)
+        check_weight(rng, dtype, geometry, sizes, 3, 9, rows, target, 2)
 
 
 def check_weight(rng: np.random.Generator, dtype: dtypes.DType, geometry: primitives.WindowGeometry, sizes: tuple[int, ...],

@@ -11,9 +11,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from template_harness import ARM, StandInTarget, guard, guarded, host_targets, ref, run, strides  # noqa: E402
+from template_harness import ARM, StandInTarget, guard, guarded, host_targets, images_of, ref, run, strides  # noqa: E402
 
-from torsh.codegen.llvm.templates import generate_template  # noqa: E402
+from torsh.codegen.llvm.templates import generate_template, template_libraries  # noqa: E402
 from torsh.compiler import templates  # noqa: E402
 from torsh.compiler.kernel import TemplateKernel  # noqa: E402
 from torsh.core import dtype as dtypes  # noqa: E402
@@ -203,12 +203,7 @@ KERNELS = [TemplateKernel("matmul", ("float32",) * 3), TemplateKernel("matmul", 
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)
 def test_templates_compile_for_arm(kernel: TemplateKernel) -> None:
-    llvm.initialize_all_targets()
-    llvm.initialize_all_asmprinters()
-    module = llvm.parse_assembly(generate_template(kernel, ARM, "kernel"))
-    module.verify()
-    machine = llvm.Target.from_triple(ARM.triple).create_target_machine(cpu=ARM.cpu, features=ARM.features, opt=1)
-    assert machine.emit_object(module)[:4] == b"\x7fELF"
+    assert all(image[:4] == b"\x7fELF" for image in images_of(kernel, ARM))
 
 
 @pytest.mark.parametrize(("options", "instruction"), [
@@ -217,7 +212,8 @@ def test_templates_compile_for_arm(kernel: TemplateKernel) -> None:
 def test_products_multiply_and_add_vectors_on_arm(options: tuple[str, str, str], instruction: str) -> None:
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
-    module = llvm.parse_assembly(generate_template(TemplateKernel("matmul", options), ARM, "kernel"))
+    tiles = template_libraries(TemplateKernel("matmul", options), ARM)["tiles"]
+    module = llvm.parse_assembly(generate_template(tiles, ARM, "tiles"))
     machine = llvm.Target.from_triple(ARM.triple).create_target_machine(cpu=ARM.cpu, features=ARM.features, opt=1)
     function = re.search(r"^tile4:.*?\.Lfunc_end", machine.emit_assembly(module), re.DOTALL | re.MULTILINE)
     assert function is not None and len(re.findall(instruction, function[0])) >= 8

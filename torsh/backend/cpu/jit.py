@@ -4,7 +4,7 @@ from __future__ import annotations
 import atexit
 import hashlib
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -18,14 +18,20 @@ _lock = threading.RLock()
 statistics: Final[dict[str, int]] = {"compiled": 0, "loaded": 0}
 
 
+# Beside the code generator: what it imports, and this file.
+GENERATOR_SOURCES: Final = ("backend/cpu/jit.py", "compiler/attention.py", "compiler/convolution.py", "compiler/cost.py",
+                            "compiler/kernel.py", "compiler/templates.py", "core/dtype.py", "ops/convolution_primitives.py")
+
+
 @lru_cache(maxsize=1)
 def generator_version() -> str:
     """A digest of everything that decides what code a kernel becomes: the generator's sources and LLVM's version."""
     import llvmlite
 
-    import torsh.codegen.llvm
+    import torsh
+    package = Path(torsh.__file__).parent
     digest = hashlib.sha256(llvmlite.__version__.encode())
-    for path in sorted(Path(torsh.codegen.llvm.__file__).parent.glob("*.py")):
+    for path in [*sorted((package / "codegen" / "llvm").glob("*.py")), *[package / name for name in GENERATOR_SOURCES]]:
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -77,24 +83,34 @@ def addresses_of(kernels: Iterable[Kernel]) -> list[int]:
 
 
 def _load(kernel: Kernel) -> int:
-    import llvmlite.binding as llvm
-    symbol, image = image_of(kernel, host_target())
-    builder = llvm.JITLibraryBuilder().add_object_img(image).add_current_process().export_symbol(symbol)
-    library = builder.link(_compiler(), symbol)
+    from torsh.codegen.llvm import imports_of
+    target = host_target()
+    wanted = imports_of(kernel, target)
+    imports = dict(zip(wanted, addresses_of(wanted.values()), strict=True))
+    symbol, image = image_of(kernel, target)
+    address = _addresses[kernel] = link(symbol, image, imports)
     statistics["loaded"] += 1
-    address: int = library[symbol]
-    _libraries.append(library)
-    _addresses[kernel] = address
     return address
 
 
-_libraries: Final[list[Any]] = []         # loaded code stays as long as the process
+def link(symbol: str, image: bytes, imports: Mapping[str, int]) -> int:
+    """Load an object into the process, for good: the address of its symbol. imports: addresses of symbols that it wants."""
+    import llvmlite.binding as llvm
+    builder = llvm.JITLibraryBuilder().add_object_img(image).add_current_process().export_symbol(symbol)
+    for name, address in imports.items():
+        builder.import_symbol(name, address)
+    loaded = builder.link(_compiler(), f"{symbol}.{len(_loaded)}")
+    _loaded.append(loaded)
+    return int(loaded[symbol])
+
+
+_loaded: Final[list[Any]] = []            # loaded code stays as long as the process
 
 
 @atexit.register
 def _keep_code() -> None:
     """Threads may still be in a kernel when the interpreter ends: its code is not unloaded."""
-    for library in _libraries:
+    for library in _loaded:
         library.detach()
-    if _libraries:
+    if _loaded:
         _compiler().detach()

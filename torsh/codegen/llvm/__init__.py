@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from torsh.compiler.kernel import Kernel, LoopKernel
+from torsh.compiler.kernel import Kernel, LoopKernel, TemplateKernel
 from torsh.core.dtype import DType
 
 if TYPE_CHECKING:
@@ -24,6 +24,15 @@ def generate(kernel: Kernel, target: Target, symbol: str) -> str:
     return generate_template(kernel, target, symbol)
 
 
+def imports_of(kernel: Kernel, target: Target) -> dict[str, TemplateKernel]:
+    """The other kernels whose symbols the kernel's module refers to, by the names under which it wants them."""
+    if isinstance(kernel, LoopKernel):
+        return {}
+    from torsh.codegen.llvm.templates import template_libraries
+
+    return template_libraries(kernel, target)
+
+
 def supported(name: str, dtype: DType) -> bool:
     """Whether loop kernels can do the operation ``name`` on arguments of ``dtype`` (for ``cast``: from and to it).
 
@@ -40,4 +49,4 @@ def supported(name: str, dtype: DType) -> bool:
     return is_supported(name, dtype)
 
 
-__all__ = ["generate", "supported"]
+__all__ = ["generate", "imports_of", "supported"]

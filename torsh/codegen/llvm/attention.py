@@ -16,18 +16,19 @@ from torsh.codegen.llvm.attention_parts import (
     Words,
     begin,
     carve,
-    hidden,
+    common_libraries,
     item_offsets,
     lane_limits,
     load_drawn,
     seen,
     write_rows,
-    write_tiles,
 )
 from torsh.codegen.llvm.gemm_shape import arguments, pairs
+from torsh.codegen.llvm.libraries import declare_libraries
 from torsh.codegen.llvm.math_exponential import log
 from torsh.codegen.llvm.template_builder import ENTRY, Builder, Operand
 from torsh.compiler.attention import FORWARD_PARAMETERS, WORK_BYTES
+from torsh.compiler.kernel import TemplateKernel
 
 if TYPE_CHECKING:
     from torsh.codegen.llvm.target import Target
@@ -41,10 +42,15 @@ BLOCK = ("ptr params", "ptr out", "ptr logsumexp", "ptr query", "ptr key", "ptr 
          "ptr work", "i64 item", *DRAWN)
 
 
+def attention_libraries(dtype_name: str, mask: str, dropout: bool, target: Target) -> dict[str, TemplateKernel]:
+    """The libraries of the template."""
+    return common_libraries(dtype_name, mask, target)
+
+
 def generate_attention(dtype_name: str, mask: str, dropout: bool, target: Target, symbol: str) -> str:
     """LLVM text of the attention template."""
     parts = begin(dtype_name, mask, dropout, target)
-    write_tiles(parts, "panel", 1, "%a_step")
+    declare_libraries(parts.module, attention_libraries(dtype_name, mask, dropout, target))
     write_rows(parts, parts.shape.number)
     _write_softmax(parts)
     _write_add(parts)
@@ -175,7 +181,6 @@ class _Block:
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
         self.b = b = Builder(parts.module, "block", arguments(BLOCK))
-        self.slot = b.stack(8)
         self.word = word = Words(b, FORWARD_PARAMETERS)
         shape, columns = parts.shape, parts.shape.columns
         self.size, self.width = word["size"], word["width"]
@@ -213,7 +218,6 @@ class _Block:
     def prepare(self, t: str) -> None:
         """A block of queries in the order in which products want it, and nothing summed yet."""
         b, parts, columns = self.b, self.parts, self.parts.shape.columns
-        t = hidden(b, self.slot, t)
         first = b.mul(t, columns)
         to = b.at(self.place["queries"], b.mul(t, self.query_panel), parts.kind)
         count = b.min(b.sub("%count", first), columns)
@@ -225,7 +229,6 @@ class _Block:
     def key_step(self, j: str) -> None:
         """One block of keys against all queries that see it."""
         b, place = self.b, self.place
-        j = hidden(b, self.slot, j)
         n = b.min(self.word["key_block"], b.sub(self.span, j))
         b.call("pack_panels", *pairs(PANELS, (*self._matrix("key", j), place["keys"], self.size, n)))
         values = self.parts.row_matrix(b, self.near, self._matrix("value", j), place["values"], n, self.width, self.broad)
@@ -236,7 +239,6 @@ class _Block:
         """One block of queries against a block of keys."""
         b, word, place, parts, kind = self.b, self.word, self.place, self.parts, self.parts.kind
         shape, columns = parts.shape, parts.shape.columns
-        t = hidden(b, self.slot, t)
         first = b.mul(t, columns)
         i, mine = b.add("%start", first), b.min(b.sub("%count", first), columns)
         ahead = b.sub(i, j)                                  # the last key that the first query sees

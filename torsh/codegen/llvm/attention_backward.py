@@ -19,19 +19,21 @@ from torsh.codegen.llvm.attention_parts import (
     Parts,
     Words,
     begin,
+    blocking,
     carve,
-    hidden,
+    common_libraries,
     item_offsets,
     lane_limits,
     load_drawn,
     seen,
     write_rows,
-    write_tiles,
     write_zeros,
 )
 from torsh.codegen.llvm.gemm_shape import arguments, pairs
+from torsh.codegen.llvm.libraries import declare_libraries, product_library
 from torsh.codegen.llvm.template_builder import ENTRY, Builder, Operand, ignore
 from torsh.compiler.attention import BACKWARD_OPERANDS, BACKWARD_PARAMETERS, BACKWARD_RESULTS, WORK_BYTES
+from torsh.compiler.kernel import TemplateKernel
 
 if TYPE_CHECKING:
     from torsh.codegen.llvm.target import Target
@@ -44,11 +46,16 @@ BLOCK = ("ptr params", *[f"ptr {name}" for name in (*GRADIENTS, *BACKWARD_OPERAN
          *DRAWN)
 
 
+def attention_backward_libraries(dtype_name: str, mask: str, dropout: bool, target: Target) -> dict[str, TemplateKernel]:
+    """The libraries of the template."""
+    shape = blocking(dtype_name, target)
+    return {**common_libraries(dtype_name, mask, target), "row_product": product_library(shape, shape.columns, 1)}
+
+
 def generate_attention_backward(dtype_name: str, mask: str, dropout: bool, target: Target, symbol: str) -> str:
     """LLVM text of the template."""
     parts = begin(dtype_name, mask, dropout, target)
-    write_tiles(parts, "panel", 1, "%a_step")
-    write_tiles(parts, "row", parts.shape.columns, 1)
+    declare_libraries(parts.module, attention_backward_libraries(dtype_name, mask, dropout, target))
     write_rows(parts, parts.number)
     write_zeros(parts)
     _write_gathered(parts)
@@ -119,7 +126,6 @@ class _Block:
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
         self.b = b = Builder(parts.module, "block", arguments(BLOCK))
-        self.slot = b.stack(8)
         self.word = word = Words(b, BACKWARD_PARAMETERS)
         shape, kind = parts.shape, parts.kind
         columns, lanes = shape.columns, shape.lanes
@@ -168,7 +174,6 @@ class _Block:
     def key_step(self, j: str) -> None:
         """One block of keys: all queries, then its gradients."""
         b, word, place, columns = self.b, self.word, self.place, self.parts.shape.columns
-        j = hidden(b, self.slot, j)
         n = b.min(word["key_block"], b.sub("%stop", j))
         for name, panels, k in (("key", "keys", self.size), ("value", "values", self.width)):
             b.call("pack_panels", *pairs(PANELS, (*self._matrix(name, j), place[panels], k, n)))
@@ -201,7 +206,6 @@ class _Block:
         """One block of queries against a block of keys."""
         b, word, place, parts, kind = self.b, self.word, self.place, self.parts, self.parts.kind
         columns, rows, width = parts.shape.columns, parts.shape.rows, parts.shape.row_width
-        t = hidden(b, self.slot, t)
         i = b.mul(t, columns)
         mine, ahead = b.min(b.sub(word["queries"], i), columns), b.sub(i, j)
         reach = b.add(ahead, mine)

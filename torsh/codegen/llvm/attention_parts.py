@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from torsh.codegen.llvm.attention_product import GROUP, PRODUCT, tile_counts
 from torsh.codegen.llvm.emitter import capabilities
-from torsh.codegen.llvm.gemm import STRIDED_TILE, write_tile
-from torsh.codegen.llvm.gemm_pack import PACK, write_pack
+from torsh.codegen.llvm.gemm_pack import PACK
 from torsh.codegen.llvm.gemm_shape import Shape, arguments, pairs, shape_for
+from torsh.codegen.llvm.libraries import packing_library, product_library
 from torsh.codegen.llvm.math_common import layout, scaled
 from torsh.codegen.llvm.math_exponential import exp_parts
 from torsh.codegen.llvm.numeric import Numeric
@@ -20,16 +21,13 @@ from torsh.codegen.llvm.philox import philox
 from torsh.codegen.llvm.template_builder import Builder, Module, Operand
 from torsh.codegen.llvm.writer import Operand as Value
 from torsh.codegen.llvm.writer import Writer
+from torsh.compiler.kernel import TemplateKernel
 
 if TYPE_CHECKING:
     from torsh.codegen.llvm.target import Target
 
 NEAR_BYTES = 2048     # distance of rows up to which they are not copied together
-DEPTH = 128           # products that are added in a row
 UNROLLED = 4          # keys that loops over scores do at once: blocks of scores end at a multiple of it
-GROUP = 4             # rows of the small register tile
-PRODUCT = ("ptr large", "ptr small", "ptr a", "i64 a_tile", "i64 a_row", "i64 a_step", "ptr b", "i64 b_step", "ptr c", "i64 ldc",
-           "i1 add", "i64 m", "i64 n", "i64 k")
 PANELS = ("ptr from", "i64 row_step", "i64 k_step", "ptr to", "i64 k", "i64 rows")
 DRAWN = ("double chance", "i64 seed", "i64 offset")
 DRAW = ("ptr kept", "i64 n", "i64 first", "i64 step", *DRAWN)
@@ -114,22 +112,13 @@ class Parts:
         """n rounded up to a multiple of a power of two."""
         return b(f"and i64 {b.add(n, unit - 1)}, {-unit}")
 
-    def product(self, b: Builder, tiles: str, a: str, a_tile: Operand, a_row: Operand, *rest: Operand) -> None:
-        """c = a @ b (+ c) through the function ``product``."""
-        large, small = (f"@{tiles}_tile{rows}" for rows in (self.shape.rows, GROUP))
-        b.call("product", *pairs(PRODUCT, (large, small, a, a_tile, a_row, *rest)))
-
-    def tiles(self, b: Builder, m: Operand) -> tuple[Operand, Operand]:
-        """How many large and small register tiles m rows take. The small ones may reach up to 3 rows further."""
-        rows = self.shape.rows
-        most = (rows - 1) // GROUP * GROUP               # rows that are left to small tiles
-        large = b.div(b.add(m, rows - 1 - most), rows)
-        left = b.sub(m, b.mul(large, rows))
-        return large, b.select(b.less(0, left), b.ceil_div(left, GROUP), 0)
+    def product(self, b: Builder, kind: str, *values: Operand) -> None:
+        """c = a @ b (+ c); kind: how a lies, "panel" or "row"."""
+        b.call(f"{kind}_product", *pairs(PRODUCT, values))
 
     def exactly(self, b: Builder, m: Operand) -> str:
         """Do tiles reach no further than m rows?"""
-        large, small = self.tiles(b, m)
+        large, small = tile_counts(b, self.shape, m)
         return b.equal(b.add(b.mul(large, self.shape.rows), b.mul(small, GROUP)), m)
 
     def pack(self, b: Builder, *values: Operand, name: str = "pack") -> None:
@@ -180,59 +169,30 @@ def exp_of_small(m: Writer, x: Value) -> Value:
     return scaled(m, p + 1.0, integer, n)
 
 
-def begin(dtype_name: str, mask: str, dropout: bool, target: Target) -> Parts:
-    """The module with what both templates need: register tiles, products, packing."""
+def blocking(dtype_name: str, target: Target) -> Shape:
+    """The blocking of both templates: register tiles without masks, two vectors of queries wide."""
     shape = shape_for(dtype_name, target)
     rows = shape.rows // GROUP * GROUP if shape.rows > 2 * GROUP else shape.rows
-    shape = replace(shape, rows=rows, vectors=2, masks=False, paired=False)
-    parts = Parts(Module(), shape, target, mask, dropout)
+    return replace(shape, rows=rows, vectors=2, masks=False, paired=False)
+
+
+def common_libraries(dtype_name: str, mask: str, target: Target) -> dict[str, TemplateKernel]:
+    """The libraries of both templates."""
+    shape = blocking(dtype_name, target)
     packed = replace(shape, masks=target.has_avx512)
-    write_pack(parts.module, packed)
+    result = {"pack": packing_library(packed), "panel_product": product_library(shape, 1, "%a_step")}
     if mask == "bool":
-        condition = Condition("bool", "i8", shape.number.kind, True)
-        write_pack(parts.module, replace(packed, number=condition), "pack_mask")
-    _write_product(parts)
+        result["pack_mask"] = packing_library(packed, Condition("bool", "i8", shape.number.kind, True))
+    return result
+
+
+def begin(dtype_name: str, mask: str, dropout: bool, target: Target) -> Parts:
+    """The module with what both templates need."""
+    parts = Parts(Module(), blocking(dtype_name, target), target, mask, dropout)
     _write_panels(parts)
     if dropout:
         _write_draw(parts)
     return parts
-
-
-def write_tiles(parts: Parts, name: str, a_row: int, a_step: Operand) -> None:
-    """A large and a small register tile."""
-    of_values = replace(parts.shape, number=parts.number)
-    for rows in (GROUP, parts.shape.rows):
-        write_tile(parts.module, of_values, rows, f"{name}_tile", a_row, a_step)
-
-
-def _write_product(parts: Parts) -> None:
-    """c[m, n] = a @ b (+ c). Large tiles of a lie ``a_tile`` apart; a and c have up to 3 rows more, b and c whole register tiles of
-    columns. Long sums are added in parts, which keeps errors small."""
-    shape, kind = parts.shape, parts.kind
-    b = Builder(parts.module, "product", arguments(PRODUCT))
-    large, small = parts.tiles(b, "%m")
-    a_group, c_group, c_tile = b.mul("%a_row", GROUP), b.mul("%ldc", GROUP), b.mul("%ldc", shape.rows)
-
-    def depth(k0: str) -> None:
-        k = b.min(b.sub("%k", k0), DEPTH)
-        add = b(f"or i1 %add, {b.less(0, k0)}")
-        right = b.at("%b", b.mul(k0, "%b_step"), kind)
-
-        def row_tile(t: str, a: str, c: str) -> list[Operand]:
-            whole = b.less(t, large)
-            function = b.select(whole, "%large", "%small", "ptr")
-
-            def column_tile(j: str) -> None:
-                to = b.at(c, j, kind)
-                values = (a, b.at(right, j, kind), "%b_step", to, "%ldc", to, "%ldc", add, k, b.sub("%n", j), "%a_step")
-                b.do(f"call void {function}({', '.join(f'{x} {y}' for x, y in pairs(STRIDED_TILE, values))})")
-            b.loop(0, "%n", shape.columns, column_tile)
-            return [b.at(a, b.select(whole, "%a_tile", a_group), kind), b.at(c, b.select(whole, c_tile, c_group), kind)]
-
-        b.loop(0, b.add(large, small), 1, row_tile, [("ptr", b.at("%a", b.mul(k0, "%a_step"), kind)), ("ptr", "%c")])
-
-    b.loop(0, b.select(b.less("%k", 1), 1, "%k"), DEPTH, depth)
-    b.finish()
 
 
 def _write_panels(parts: Parts) -> None:
@@ -360,12 +320,6 @@ class Words(dict[str, str]):
 
     def __missing__(self, name: str) -> str:
         return self.builder.load("i64", self.builder.at("%params", self.places[name], "i64"), 8)
-
-
-def hidden(b: Builder, slot: str, value: Operand) -> str:
-    """A loop's counter through memory: LLVM would spend half of its time on reducing the strength of what is made of it."""
-    b.store("i64", value, slot, 8)
-    return b(f"load volatile i64, ptr {slot}, align 8")
 
 
 def item_offsets(b: Builder, word: dict[str, str], names: tuple[str, ...], item: str) -> dict[str, Operand]:

@@ -11,12 +11,15 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from torsh.codegen.llvm.convolution_direct import BLOCK, WEIGHTS, direct_bytes, suits_direct, write_direct
-from torsh.codegen.llvm.convolution_windows import TAP_BYTES, TAP_TABLE, WEIGHT_PLACE, WINDOWS, write_windows
-from torsh.codegen.llvm.gemm import MERGE, TILE, column_masks, write_merge, write_tiles
-from torsh.codegen.llvm.gemm_pack import PACK, write_pack
+from torsh.codegen.llvm.convolution_windows import TAP_BYTES, TAP_TABLE, WEIGHT_PLACE, WINDOWS
+from torsh.codegen.llvm.gemm import MERGE, write_merge
+from torsh.codegen.llvm.gemm_pack import PACK
 from torsh.codegen.llvm.gemm_shape import Shape, arguments, pairs, shape_for
+from torsh.codegen.llvm.gemm_tiles import TILE, column_masks
+from torsh.codegen.llvm.libraries import declare_libraries, packing_library, points_library, tiles_library, windows_library
 from torsh.codegen.llvm.template_builder import ENTRY, Builder, Module, Operand, ignore
 from torsh.compiler.convolution import ALL_TOGETHER, CONVOLUTION_PARAMETERS, TAPS_TOGETHER, word_count
+from torsh.compiler.kernel import TemplateKernel
 
 if TYPE_CHECKING:
     from torsh.codegen.llvm.target import Target
@@ -37,18 +40,27 @@ def generate_convolution(dtype_name: str, target: Target, symbol: str) -> str:
     """LLVM text of the convolution template."""
     shape = blocking(dtype_name, target, 5 / 6, 1)     # fewer products in a row are rounded less
     module = Module()
-    write_tiles(module, shape)
-    write_pack(module, shape)
+    declare_libraries(module, convolution_libraries(dtype_name, target))
     write_merge(module, shape, "merge_values", shape.values)
     if shape.number.converts:
         write_merge(module, shape, "merge", shape.number)
-    write_windows(module, shape, CONVOLUTION_PARAMETERS)
     _write_pack_weights(module, shape)
     _write_hand_out(module, shape)
     write_direct(module, shape)
     _write_block(module, shape)
     _write_entry(module, shape, symbol)
     return module.render()
+
+
+def convolution_libraries(dtype_name: str, target: Target) -> dict[str, TemplateKernel]:
+    """The libraries of the template."""
+    shape = blocking(dtype_name, target, 1, 1)
+    return {**common_libraries(shape), "window_functions": windows_library(shape, CONVOLUTION_PARAMETERS)}
+
+
+def common_libraries(shape: Shape) -> dict[str, TemplateKernel]:
+    """The libraries of both templates of convolutions."""
+    return {"tiles": tiles_library(shape), "pack": packing_library(shape), "points": points_library(shape)}
 
 
 def blocking(dtype_name: str, target: Target, depth: float, columns: float) -> Shape:

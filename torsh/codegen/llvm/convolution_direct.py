@@ -8,23 +8,19 @@ from __future__ import annotations
 
 from typing import Final
 
-from torsh.codegen.llvm.convolution_lines import COPY, apart, in_plane, line_length, reach, write_copy_lines
+from torsh.codegen.llvm.convolution_lines import COPY, apart, in_plane, line_length, reach
+from torsh.codegen.llvm.convolution_tiles import POINTS, TURN_OUT, most_rows
 from torsh.codegen.llvm.convolution_windows import TAP_BYTES, TAP_TABLE
 from torsh.codegen.llvm.gemm import MERGE
 from torsh.codegen.llvm.gemm_shape import Shape, arguments, pairs
 from torsh.codegen.llvm.template_builder import Builder, Module, Operand, ignore
 from torsh.compiler.convolution import CONVOLUTION_PARAMETERS
 
-MOST_ROWS: Final = 12        # of a tile: each has an address in a register
 MOST_POSITIONS: Final = 1024
 FEW_POSITIONS: Final = 192   # where lines of more would not fit
 SUMS_BYTES: Final = 288 << 10
 COPIES_BYTES: Final = 128 << 10
 LEAST_PRODUCTS: Final = 24   # per position and output
-# sums[position][columns] of products of b's rows with elements of x: those of a position are at starts[position] +
-# places[k].
-POINTS = ("ptr x", "ptr starts", "ptr places", "ptr b", "i64 k", "ptr sums", "i64 columns", "i1 again")
-TURN_OUT = ("ptr from", "ptr c", "i64 ldc", "i64 n", "i64 rows", "ptr bias", "i64 bias_stride", "i1 has_bias")
 WEIGHTS = ("ptr params", "ptr w", "ptr table", "i64 channel", "i64 tap", "i64 channels", "i64 taps", "i64 rows", "ptr to",
            "i64 width")
 # c[m, positions] = w @ windows (+ bias): the positions ``first`` to ``first + n``. c: of the computing type, at row 0 and
@@ -51,19 +47,6 @@ def direct_bytes(shape: Shape) -> int:
     return _Room(shape).end
 
 
-def write_direct(module: Module, shape: Shape) -> None:
-    """The function ``direct``, for calls for which :func:`suits_direct` holds."""
-    most = min(shape.rows, MOST_ROWS)
-    for rows in range(1, most + 1):
-        _write_tile(module, shape, rows)
-    table = ", ".join(["ptr null", *(f"ptr @points{rows}" for rows in range(1, most + 1))])
-    module.functions.append(f"@points = internal constant [{most + 1} x ptr] [{table}]")
-    write_copy_lines(module, shape, CONVOLUTION_PARAMETERS)
-    if shape.masks:
-        _write_turn_out(module, shape)
-    _write_direct(module, shape)
-
-
 def _plane(b: Builder, shape: Shape, word: dict[str, str], positions: Operand) -> Operand:
     """Elements of a channel's lines that so many positions need."""
     period = b.mul(word["counts1"], word["counts2"])
@@ -83,71 +66,13 @@ def suits_direct(b: Builder, shape: Shape, word: dict[str, str]) -> str:
     return b.both(in_plane(b, word), filled, some, fits, b.less(1, word["taps"]), b.less(word["taps"], shape.depth + 1))
 
 
-def _write_tile(module: Module, shape: Shape, rows: int) -> None:
-    values, lanes, vectors, kind = shape.values, shape.lanes, shape.vectors, shape.number.kind
-    vector = values.vector(lanes)
-    b = Builder(module, f"points{rows}", arguments(POINTS))
-    starts = [b.at("%x", b.load("i64", b.at("%starts", row, "i64"), 8), kind) for row in range(rows)]
-
-    first = b.load("i64", "%places", 8)
-
-    def product(parts: int) -> list[str]:
-        def step(number: str, place: str, panel: str, *sums: str) -> list[str]:
-            # Loaded one step ahead; otherwise LLVM gathers all factors first, in more registers than there are.
-            following = b.load("i64", b.at("%places", b.add(number, 1), "i64"), 8)
-            columns = [values.load(b, b.at(panel, part * lanes, kind), lanes) for part in range(parts)]
-            result = []
-            for row, start in enumerate(starts):
-                factor = b.splat(kind, lanes, values.load(b, b.at(start, place, kind)))
-                result += [values.multiply_add(b, factor, column, sums[row * parts + part], lanes)
-                           for part, column in enumerate(columns)]
-            return [following, b.at(panel, shape.columns, kind), *result]
-
-        found = b.loop(0, "%k", 1, step, [("i64", first), ("ptr", "%b")] + [(vector, "zeroinitializer")] * (rows * parts))[2:]
-        return [found[row * parts + part] if part < parts else "zeroinitializer"
-                for row in range(rows) for part in range(vectors)]
-
-    sums = b.when(b.less("%columns", lanes + 1), lambda: product(1), lambda: product(vectors), [vector] * (rows * vectors))
-    at = [b.at("%sums", number * lanes, kind) for number in range(rows * vectors)]
-
-    def added() -> list[str]:
-        return [values.add(b, value, values.load(b, place, lanes), lanes) for value, place in zip(sums, at, strict=True)]
-
-    for value, place in zip(b.when("%again", added, lambda: sums, [vector] * len(sums)), at, strict=True):
-        values.store(b, value, place, lanes)
-    b.finish()
-
-
-def _write_turn_out(module: Module, shape: Shape) -> None:
-    """c[row][n] = from[n][row] (+ bias[row])."""
-    values, lanes, number = shape.values, shape.lanes, shape.number
-    kind = number.kind
-    b = Builder(module, "turn_out", arguments(TURN_OUT))
-    last = b.sub("%n", 1)
-
-    def square(i: str, j: str) -> None:
-        mask = b.mask(lanes, 8 * number.kind_bytes, b.min(b.sub("%n", j), lanes))
-        rows = [values.load(b, b.at("%from", b.add(b.mul(b.min(b.add(j, row), last), shape.columns), i), kind), lanes)
-                for row in range(lanes)]
-        height = b.sub("%rows", i)
-        for row, value in enumerate(b.transpose(kind, number.kind_bytes, rows)):
-            exists = b.less(row, height)
-            biased = b.both("%has_bias", exists)
-            at = b.at("%bias", b.mul(b.add(i, row), "%bias_stride"), number.stored)
-            bias = b.when(biased, lambda at=at: [number.load(b, at)], lambda: [values.zero], [kind])[0]  # type: ignore[misc]
-            value = values.add(b, value, b.splat(kind, lanes, bias), lanes)
-            there = b(f"and <{lanes} x i1> {mask}, {b.splat('i1', lanes, exists)}")
-            values.store_masked(b, value, b.at("%c", b.add(b.mul(b.add(i, row), "%ldc"), j), kind), lanes, there)
-
-    b.loop(0, "%rows", lanes, lambda i: ignore(b.loop(0, "%n", lanes, lambda j: square(i, j))))
-    b.finish()
-
-
-def _write_direct(module: Module, shape: Shape) -> None:
+def write_direct(module: Module, shape: Shape) -> None:
+    """The function ``direct``, for calls for which :func:`suits_direct` holds."""
     kind, stored, columns = shape.number.kind, shape.number.stored, shape.columns
     room = _Room(shape)
     b = Builder(module, "direct", arguments(BLOCK))
     table = b.stack(shape.depth * TAP_BYTES)
+    biases = b.stack(columns * shape.number.kind_bytes)
     word = b.words(CONVOLUTION_PARAMETERS)
     panel, starts, places, sums, copies = [b.at("%work", at, "i8") for at in (
         0, room.starts, room.places, room.sums_at, room.copies_at)]
@@ -208,10 +133,15 @@ def _write_direct(module: Module, shape: Shape) -> None:
         m = b.min(rows_at_once, b.sub("%m", i0))
         b.loop(0, word["channels"], channels_at_once, lambda c0: channels_loop(begin, end, n, i0, m, c0))
 
+        def bias(row: Operand, number: str, exists: str) -> None:
+            at = b.at("%bias", b.mul(row, word["bias_stride"]), stored)
+            value = b.when(exists, lambda: [shape.number.load(b, at)], lambda: [shape.values.zero], [kind])[0]
+            shape.values.store(b, value, b.at(biases, number, kind))
+
         def put(i: str) -> None:
             rows, row = b.min(b.sub(m, i), columns), b.add(i0, i)
             source = b.at(sums, b.mul(i, n), kind)
-            bias = b.at("%bias", b.mul(row, word["bias_stride"]), stored)
+            b.loop(0, columns, 1, lambda number: bias(b.add(row, number), number, b.both(has_bias, b.less(number, rows))))
 
             def image(item: str) -> None:
                 origin = b.mul(item, "%period")
@@ -220,10 +150,10 @@ def _write_direct(module: Module, shape: Shape) -> None:
                 at = b.add(b.add(b.mul(item, "%c_batch"), b.sub(low, origin)), b.mul(row, "%ldc"))
                 c, from_ = b.at("%c", at, kind), b.at(source, b.mul(b.sub(low, begin), columns), kind)
                 if shape.masks:
-                    b.call("turn_out", *pairs(TURN_OUT, (from_, c, "%ldc", count, rows, bias, word["bias_stride"], has_bias)))
+                    b.call("turn_out", *pairs(TURN_OUT, (from_, c, "%ldc", count, rows, biases)))
                 else:
-                    b.call("merge_values", *pairs(MERGE, (from_, c, 1, "%ldc", bias, 0, word["bias_stride"], has_bias, "false",
-                                                          count, rows, columns)))
+                    b.call("merge_values", *pairs(MERGE, (from_, c, 1, "%ldc", biases, 0, 1, "true", "false", count, rows,
+                                                          columns)))
 
             b.loop(b.div(begin, "%period"), b.add(b.div(b.sub(end, 1), "%period"), 1), 1, image)
 
@@ -239,7 +169,7 @@ def _write_direct(module: Module, shape: Shape) -> None:
                                                b.at(copies, b.mul(before, line), kind), line, plane)))
 
         each_image(begin, end, copy)
-        tiles = b.ceil_div(n, min(shape.rows, MOST_ROWS))
+        tiles = b.ceil_div(n, most_rows(shape))
         high = b.ceil_div(n, tiles)
         full_tiles = b.sub(n, b.mul(tiles, b.sub(high, 1)))
 

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torsh.codegen.llvm.convolution import blocking, even_blocks, run_of_blocks, units_loop
+from torsh.codegen.llvm.convolution import blocking, common_libraries, even_blocks, run_of_blocks, units_loop
 from torsh.codegen.llvm.convolution_weight_direct import DIRECT, direct_bytes, suits_direct, write_direct
-from torsh.codegen.llvm.convolution_windows import TAP_BYTES, TAP_TABLE, WINDOWS, write_windows
-from torsh.codegen.llvm.gemm import MERGE, TILE, write_merge, write_tiles
-from torsh.codegen.llvm.gemm_pack import PACK, write_pack
+from torsh.codegen.llvm.convolution_windows import TAP_BYTES, TAP_TABLE, WINDOWS
+from torsh.codegen.llvm.gemm import MERGE, write_merge
+from torsh.codegen.llvm.gemm_pack import LARGEST_SQUARE, PACK
 from torsh.codegen.llvm.gemm_shape import Shape, arguments, pairs
-from torsh.codegen.llvm.template_builder import ENTRY, Builder, Module, Operand
+from torsh.codegen.llvm.gemm_tiles import TILE
+from torsh.codegen.llvm.libraries import declare_libraries, windows_library
+from torsh.codegen.llvm.template_builder import ENTRY, Builder, Module, Operand, ignore
 from torsh.compiler.convolution import WEIGHT_PARAMETERS
+from torsh.compiler.kernel import TemplateKernel
 from torsh.ops.convolution_primitives import MOST_TAPS
 
 if TYPE_CHECKING:
@@ -30,10 +33,8 @@ def generate_convolution_weight(dtype_name: str, target: Target, symbol: str) ->
     """LLVM text of the template. Its result is of the type that is summed in."""
     shape = blocking(dtype_name, target, 1, 5 / 4)
     module = Module()
-    write_tiles(module, shape)
-    write_pack(module, shape)
+    declare_libraries(module, convolution_weight_libraries(dtype_name, target))
     write_merge(module, shape, "merge_values", shape.values)
-    write_windows(module, shape, WEIGHT_PARAMETERS)
     _write_turn(module, shape)
     _write_panels(module, shape)
     write_direct(module, shape)
@@ -42,14 +43,29 @@ def generate_convolution_weight(dtype_name: str, target: Target, symbol: str) ->
     return module.render()
 
 
+def convolution_weight_libraries(dtype_name: str, target: Target) -> dict[str, TemplateKernel]:
+    """The libraries of the template."""
+    shape = blocking(dtype_name, target, 1, 1)
+    return {**common_libraries(shape), "window_functions": windows_library(shape, WEIGHT_PARAMETERS)}
+
+
 def _write_turn(module: Module, shape: Shape) -> None:
     """to[lane][row] = from[row][lane] for up to one vector of rows."""
     values, lanes, kind = shape.values, shape.lanes, shape.number.kind
+    side = min(lanes, LARGEST_SQUARE)
     b = Builder(module, "turn", arguments(TURN))
     last = b.sub("%rows", 1)
-    rows = [values.load(b, b.at("%from", b.mul(b.min(row, last), lanes), kind), lanes) for row in range(lanes)]
-    for lane, value in enumerate(b.transpose(kind, shape.number.kind_bytes, rows)):
-        values.store(b, value, b.at("%to", b.mul("%width", lane), kind), lanes)
+
+    def square(first: Operand, start: Operand) -> None:
+        rows = [values.load(b, b.at("%from", b.add(b.mul(b.min(b.add(first, row), last), lanes), start), kind), side)
+                for row in range(side)]
+        for lane, value in enumerate(b.transpose(kind, shape.number.kind_bytes, rows)):
+            values.store(b, value, b.at("%to", b.add(b.mul("%width", b.add(start, lane)), first), kind), side)
+
+    if side == lanes:
+        square(0, 0)
+    else:
+        b.loop(0, lanes, side, lambda first: ignore(b.loop(0, lanes, side, lambda start: square(first, start))))
     b.finish()
 
 

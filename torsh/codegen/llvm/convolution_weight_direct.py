@@ -9,20 +9,15 @@ from __future__ import annotations
 from typing import Final
 
 from torsh.codegen.llvm.convolution import even_blocks
-from torsh.codegen.llvm.convolution_lines import COPY, apart, in_plane, line_length, write_copy_lines
+from torsh.codegen.llvm.convolution_lines import COPY, apart, in_plane, line_length
+from torsh.codegen.llvm.convolution_tiles import POINTS, TURN_OUT, most_rows
 from torsh.codegen.llvm.gemm import MERGE
 from torsh.codegen.llvm.gemm_pack import PACK
 from torsh.codegen.llvm.gemm_shape import Shape, arguments, pairs
-from torsh.codegen.llvm.template_builder import Builder, Module, Operand, ignore
+from torsh.codegen.llvm.template_builder import Builder, Module, Operand
 from torsh.compiler.convolution import WEIGHT_PARAMETERS
 
 SHORTEST_LINE: Final = 12
-MOST_ROWS: Final = 12        # of a tile: each has an address in a register
-_SEGMENT_BYTES: Final = 16
-# sums[row of the tile][columns] of products of b's rows with elements of x: row r's are at offsets[r] + the positions of the
-# segments (start, stop), ``step`` apart.
-TAPS = ("ptr x", "ptr offsets", "ptr b", "ptr segments", "i64 count", "i64 step", "ptr sums", "i64 columns", "i1 again")
-TURN_OUT = ("ptr from", "ptr c", "i64 c_row", "i64 n", "i64 rows")
 DIRECT = ("ptr params", "ptr g", "ptr x", "ptr c", "i64 m", "i64 channels", "i64 first", "i64 count", "ptr work")
 
 
@@ -34,8 +29,8 @@ class _Room:
         whole = shape.packed_columns * shape.depth
         self.sums, self.copies = whole * 9 // 16 // shape.columns * shape.columns, whole // 4
         self.panel = 0
-        self.segments = (shape.depth + shape.lanes) * shape.columns * size
-        self.offsets = self.segments + (shape.depth + 2) * _SEGMENT_BYTES
+        self.places = (shape.depth + shape.lanes) * shape.columns * size
+        self.offsets = self.places + (shape.depth + 1) * 8
         self.sums_at = -(-(self.offsets + self.sums // shape.columns * 8) // 64) * 64
         self.copies_at = self.sums_at + self.sums * size
         self.end = self.copies_at + self.copies * size
@@ -44,23 +39,6 @@ class _Room:
 def direct_bytes(shape: Shape) -> int:
     """Memory that is worked in."""
     return _Room(shape).end
-
-
-def write_direct(module: Module, shape: Shape) -> None:
-    """The function ``direct``, for calls for which :func:`suits_direct` holds."""
-    most = _most_rows(shape)
-    for rows in range(1, most + 1):
-        _write_tile(module, shape, rows)
-    table = ", ".join(["ptr null", *(f"ptr @taps{rows}" for rows in range(1, most + 1))])
-    module.functions.append(f"@taps = internal constant [{most + 1} x ptr] [{table}]")
-    write_copy_lines(module, shape, WEIGHT_PARAMETERS)
-    if shape.masks:
-        _write_turn_out(module, shape)
-    _write_direct(module, shape)
-
-
-def _most_rows(shape: Shape) -> int:
-    return min(shape.rows, MOST_ROWS)
 
 
 def _geometry(b: Builder, shape: Shape, word: dict[str, str]) -> tuple[Operand, Operand, Operand]:
@@ -87,70 +65,16 @@ def suits_direct(b: Builder, shape: Shape, word: dict[str, str]) -> str:
                   b.less(word["taps"], room.sums // shape.columns + 1))
 
 
-def _write_tile(module: Module, shape: Shape, rows: int) -> None:
-    values, lanes, vectors, kind = shape.values, shape.lanes, shape.vectors, shape.number.kind
-    vector = values.vector(lanes)
-    b = Builder(module, f"taps{rows}", arguments(TAPS))
-    starts = [b.at("%x", b.load("i64", b.at("%offsets", row, "i64"), 8), kind) for row in range(rows)]
-
-    def product(parts: int) -> list[str]:
-        def segment(number: str, panel: str, *sums: str) -> list[str]:
-            entry = b.at("%segments", b.mul(number, 2), "i64")
-
-            def position(index: str, panel: str, *sums: str) -> list[str]:
-                columns = [values.load(b, b.at(panel, part * lanes, kind), lanes) for part in range(parts)]
-                result = []
-                for row, start in enumerate(starts):
-                    factor = b.splat(kind, lanes, values.load(b, b.at(start, index, kind)))
-                    result += [values.multiply_add(b, factor, column, sums[row * parts + part], lanes)
-                               for part, column in enumerate(columns)]
-                return [b.at(panel, shape.columns, kind), *result]
-
-            return b.loop(b.load("i64", entry, 8), b.load("i64", b.at(entry, 1, "i64"), 8), "%step", position,
-                          [("ptr", panel)] + [(vector, value) for value in sums])
-
-        found = b.loop(0, "%count", 1, segment, [("ptr", "%b")] + [(vector, "zeroinitializer")] * (rows * parts))[1:]
-        return [found[row * parts + part] if part < parts else "zeroinitializer"
-                for row in range(rows) for part in range(vectors)]
-
-    sums = b.when(b.less("%columns", lanes + 1), lambda: product(1), lambda: product(vectors), [vector] * (rows * vectors))
-    places = [b.at("%sums", number * lanes, kind) for number in range(rows * vectors)]
-
-    def added() -> list[str]:
-        return [values.add(b, value, values.load(b, at, lanes), lanes) for value, at in zip(sums, places, strict=True)]
-
-    for value, at in zip(b.when("%again", added, lambda: sums, [vector] * len(sums)), places, strict=True):
-        values.store(b, value, at, lanes)
-    b.finish()
-
-
-def _write_turn_out(module: Module, shape: Shape) -> None:
-    """c[row][n] = from[n][row]."""
-    values, lanes, kind = shape.values, shape.lanes, shape.number.kind
-    b = Builder(module, "turn_out", arguments(TURN_OUT))
-    last = b.sub("%n", 1)
-
-    def square(i: str, j: str) -> None:
-        mask = b.mask(lanes, 8 * shape.number.kind_bytes, b.min(b.sub("%n", j), lanes))
-        rows = [values.load(b, b.at("%from", b.add(b.mul(b.min(b.add(j, number), last), shape.columns), i), kind), lanes)
-                for number in range(lanes)]
-        height = b.sub("%rows", i)
-        for number, value in enumerate(b.transpose(kind, shape.number.kind_bytes, rows)):
-            to = b.at("%c", b.add(b.mul(b.add(i, number), "%c_row"), j), kind)
-            existing = b.splat("i1", lanes, b.less(number, height))
-            values.store_masked(b, value, to, lanes, b(f"and <{lanes} x i1> {mask}, {existing}"))
-
-    b.loop(0, "%rows", lanes, lambda i: ignore(b.loop(0, "%n", lanes, lambda j: square(i, j))))
-    b.finish()
-
-
-def _write_direct(module: Module, shape: Shape) -> None:
+def write_direct(module: Module, shape: Shape) -> None:
+    """The function ``direct``, for calls for which :func:`suits_direct` holds."""
     kind, stored, columns = shape.number.kind, shape.number.stored, shape.columns
     room = _Room(shape)
     b = Builder(module, "direct", arguments(DIRECT))
+    zeros = b.stack(columns * shape.number.kind_bytes)
     word = b.words(WEIGHT_PARAMETERS)
-    panel, segments, offsets, sums, copies = [b.at("%work", at, "i8") for at in (
-        room.panel, room.segments, room.offsets, room.sums_at, room.copies_at)]
+    b.loop(0, columns, 1, lambda column: shape.values.store(b, shape.values.zero, b.at(zeros, column, kind)))
+    panel, places, offsets, sums, copies = [b.at("%work", at, "i8") for at in (
+        room.panel, room.places, room.offsets, room.sums_at, room.copies_at)]
     taps, width = word["taps"], word["counts2"]
     period = b.mul(word["counts1"], width)
     most, line, plane = _geometry(b, shape, word)
@@ -188,7 +112,7 @@ def _write_direct(module: Module, shape: Shape) -> None:
             c = b.at("%c", b.add(b.mul(b.add(i0, i), word["c_row"]), b.mul(c0, taps)), kind)
             source = b.at(sums, b.mul(i, n), kind)
             if shape.masks:
-                b.call("turn_out", *pairs(TURN_OUT, (source, c, word["c_row"], n, rows)))
+                b.call("turn_out", *pairs(TURN_OUT, (source, c, word["c_row"], n, rows, zeros)))
             else:
                 b.call("merge_values", *pairs(MERGE, (source, c, 1, word["c_row"], "null", 0, 0, "false", "false", n, rows,
                                                       columns)))
@@ -197,23 +121,19 @@ def _write_direct(module: Module, shape: Shape) -> None:
 
     def positions(x: str, g: str, channels: Operand, n: Operand, m: Operand, p: str, k: Operand, inside: Operand) -> None:
         y, x0 = b.div(inside, width), b.rem(inside, width)
-        behind = b.add(x0, k)
-        count = b.ceil_div(behind, width)
+        count = b.ceil_div(b.add(x0, k), width)
 
-        def segment(s: str) -> None:
-            origin = b.mul(s, width)
-            begin, end = b.select(b.less(origin, x0), x0, origin), b.min(b.add(origin, width), behind)
-            start = b.mul(b.mul(s, word["stride1"]), line)
-            entry = b.at(segments, b.mul(s, 2), "i64")
-            for place, position in enumerate((begin, end)):
-                b.store("i64", b.add(start, b.mul(b.sub(position, origin), word["stride2"])), b.at(entry, place, "i64"), 8)
+        def place(position: str) -> None:
+            at = b.add(x0, position)
+            at = b.add(b.mul(b.mul(b.div(at, width), word["stride1"]), line), b.mul(b.rem(at, width), word["stride2"]))
+            b.store("i64", at, b.at(places, position, "i64"), 8)
 
-        b.loop(0, count, 1, segment)
+        b.loop(0, k, 1, place)
         first_line = b.sub(b.mul(y, word["stride1"]), word["padding1"])
         b.call("copy_lines", *pairs(COPY, (
             "%params", x, first_line, b.sub(0, word["padding2"]), _lines(b, word, count), channels, copies, line, plane)))
         again = b.less("%first", p)
-        tiles = b.ceil_div(n, _most_rows(shape))
+        tiles = b.ceil_div(n, most_rows(shape))
         high = b.ceil_div(n, tiles)
         full_tiles = b.sub(n, b.mul(tiles, b.sub(high, 1)))
 
@@ -225,9 +145,9 @@ def _write_direct(module: Module, shape: Shape) -> None:
 
             def tile(number: str, r: str) -> list[Operand]:
                 height = b.select(b.less(number, full_tiles), high, b.sub(high, 1))
-                function = b.load("ptr", b.at("@taps", height, "ptr"), 8)
-                given = pairs(TAPS, (copies, b.at(offsets, r, "i64"), panel, segments, count, word["stride2"],
-                                     b.at(target, b.mul(r, columns), kind), rows, again))
+                function = b.load("ptr", b.at("@points", height, "ptr"), 8)
+                given = pairs(POINTS, (copies, b.at(offsets, r, "i64"), places, panel, k,
+                                       b.at(target, b.mul(r, columns), kind), rows, again))
                 b.do(f"call void {function}({', '.join(f'{kind} {value}' for kind, value in given)})")
                 return [b.add(r, height)]
 

@@ -20,13 +20,14 @@ WIDEST_SPREAD = 32       # lanes up to which every second element can be taken f
 # to[channel * taps + number of the tap][width] = the windows at ``position`` and the following ones: ``count`` of them, zeros
 # in the other lanes. x: the first channel of the first batch item; table: of the taps, as ``tap_table`` writes it.
 WINDOWS = ("ptr params", "ptr x", "i64 position", "i64 count", "ptr to", "i64 width", "ptr table", "i64 taps", "i64 channels")
+WINDOW_FUNCTIONS = ("windows", "tap_table", "copy_lines")
 TAP_TABLE = ("ptr params", "ptr table", "i64 tap", "i64 taps")
 # Of an entry: where the tap is, in elements (i64), its distance per dimension (i32), and where it is in the weight (i64).
 TAP_BYTES, WEIGHT_PLACE = 32, 24
 
 
 def write_windows(module: Module, shape: Shape, parameters: Sequence[str]) -> None:
-    """The functions ``windows`` and ``tap_table`` (see above), for calls with these parameter words."""
+    """A library, the functions ``windows`` and ``tap_table`` (see above), for calls with these parameter words."""
     _write_tap_table(module, parameters)
     lanes = shape.lanes
     b = Builder(module, "windows", arguments(WINDOWS))

@@ -13,7 +13,8 @@ DOT_DEPTH = 1024         # k that the dot path does at a time, so that its colum
 LONG_DEPTH = 8192        # or, if few rows use them once, its rows, so that columns are read in long runs
 ROW_BLOCK = 8            # rows of b that the row path adds in one sweep
 AHEAD_BYTES = 1024       # how far ahead the columns of single rows are asked for
-SWEEP_VECTORS = 4        # vectors of a sweep at a time
+SWEEP_VECTORS = 4        # vectors of a sweep at a time, but no more
+SWEEP_COLUMNS = 64       # columns
 LINE_BYTES = 64          # of a line of the caches
 ROW_COLUMNS = 4096       # columns of a sweep: the sums stay in the first-level cache
 DOT = ("ptr a", "i64 a_row", "ptr b", "i64 b_column", "ptr c", "i64 ldc", "ptr init", "i64 ldi", "i1 has_init",
@@ -294,9 +295,10 @@ def _write_sweep(module: Module, shape: Shape, rows: int) -> None:
             else:
                 values.store(b, value, b.at("%c", place, kind), width)
 
-    many = b.sub("%n", b.rem("%n", SWEEP_VECTORS * lanes))
+    vectors = min(SWEEP_VECTORS, max(SWEEP_COLUMNS // lanes, 1))
+    many = b.sub("%n", b.rem("%n", vectors * lanes))
     whole = b.sub("%n", b.rem("%n", lanes))
-    b.loop(0, many, SWEEP_VECTORS * lanes, lambda j: some(j, SWEEP_VECTORS, None, lanes))
+    b.loop(0, many, vectors * lanes, lambda j: some(j, vectors, None, lanes))
     b.loop(many, whole, lanes, lambda j: some(j, 1, None, lanes))
     if shape.masks:
         mask = b.mask(lanes, 8 * number.kind_bytes, b.sub("%n", whole))

@@ -10,18 +10,19 @@ from torsh.codegen.llvm.numeric import Numeric, shaped
 from torsh.codegen.llvm.template_builder import Builder, Module, Operand, ignore
 
 PREFETCHED_ROWS = 8     # how far ahead rows that are packed are asked for
+LARGEST_SQUARE = 16     # rows that are transposed at a time: shuffles of more elements take long to compile
 PACK_PANELS = ("ptr from", "i64 k_step", "ptr to", "i64 k", "i64 columns", "i64 panel_step")
 PACK = ("ptr from", "i64 row_step", "i64 k_step", "ptr to", "i64 k", "i64 rows", "i64 width")
 
 
-def write_pack(module: Module, shape: Shape, pack: str = "pack", number: Numeric | None = None, offset: bool = False) -> None:
-    """to[k][width] = from[row * row_step + k * k_step] for ``rows`` rows, in groups of one vector of rows.
+def write_pack(module: Module, shape: Shape, pack: str, number: Numeric, offset: bool) -> None:
+    """A library, the function ``pack``: to[k][width] = from[row * row_step + k * k_step] for ``rows`` rows, in groups of one vector.
 
-    Whatever the strides, only elements that exist are read. k is rounded up to whole vectors in ``to``. Where the shape has
+    Whatever the strides, only elements that exist are read. k may be rounded up to whole vectors in ``to``. Where the shape has
     words, a 32-bit word of ``to`` holds several elements along k of a row, zeros behind the last one. number: the elements
-    in memory (those of c by default). offset: 128 is added to elements of 8 bits.
+    in memory. offset: 128 is added to elements of 8 bits.
     """
-    packing = _Packing(pack, number or shape.number, shape, offset)
+    packing = _Packing(pack, number, shape, offset)
     plain = (_pack_transposed, _pack_copied, _pack_strided)
     writers = (_words_transposed, _words_copied, _words_strided) if shape.word else plain
     names = (f"{pack}_transposed", f"{pack}_copied", f"{pack}_strided")
@@ -29,7 +30,7 @@ def write_pack(module: Module, shape: Shape, pack: str = "pack", number: Numeric
         b = Builder(module, name, arguments(PACK))
         write(b, packing)
         b.finish()
-    b = Builder(module, pack, arguments(PACK))
+    b = Builder(module, pack, arguments(PACK), internal=False)
     stored = packing.number.stored
 
     def group(row: str) -> None:
@@ -88,22 +89,32 @@ def _rest_strided(b: Builder, packing: _Packing, done: Operand) -> None:
 
 
 def _pack_transposed(b: Builder, packing: _Packing) -> None:
-    number, values, lanes = packing.number, packing.shape.values, packing.shape.lanes
+    number, values = packing.number, packing.shape.values
+    side = min(packing.shape.lanes, LARGEST_SQUARE)
     last = b.sub("%rows", 1)
-    starts = [b.at("%from", b.mul(b.min(row, last), "%row_step"), number.stored) for row in range(lanes)]
     following = b.mul("%rows", "%row_step")              # the rows that are packed next are asked for
 
-    def square(k: Operand, mask: str | None) -> None:
+    def starts_from(first: Operand) -> list[str]:
+        return [b.at("%from", b.mul(b.min(b.add(first, row), last), "%row_step"), number.stored) for row in range(side)]
+
+    def some_rows(first: Operand, starts: list[str], k: Operand, mask: str | None) -> None:
         rows = []
         for start in starts:
             at = b.at(start, k, number.stored)
             b.prefetch(b.at(at, following, number.stored))
-            rows.append(number.load_masked(b, at, lanes, mask) if mask else number.load(b, at, lanes))
-        target = b.at("%to", b.mul(k, "%width"), number.kind)
+            rows.append(number.load_masked(b, at, side, mask) if mask else number.load(b, at, side))
+        target = b.at("%to", b.add(b.mul(k, "%width"), first), number.kind)
         for column, value in enumerate(b.transpose(number.kind, number.kind_bytes, rows)):
-            values.store(b, value, b.at(target, b.mul("%width", column), number.kind), lanes)
+            values.store(b, value, b.at(target, b.mul("%width", column), number.kind), side)
 
-    _squares(b, packing, lanes, 8 * number.kind_bytes, square)
+    def square(k: Operand, mask: str | None) -> None:
+        if side == packing.shape.lanes:
+            some_rows(0, all_starts, k, mask)
+        else:
+            b.loop(0, "%rows", side, lambda first: some_rows(first, starts_from(first), k, mask))
+
+    all_starts = starts_from(0) if side == packing.shape.lanes else []
+    _squares(b, packing, side, 8 * number.kind_bytes, square)
 
 
 def _pack_copied(b: Builder, packing: _Packing, vectors: int = 1) -> None:

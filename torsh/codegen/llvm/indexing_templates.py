@@ -15,7 +15,7 @@ _COMBINE = {"add": "sum", "mul": "prod", "amax": "max", "amin": "min"}
 
 
 def _entry(symbol: str) -> Builder:
-    return Builder(Module(), symbol, ENTRY, internal=False)
+    return Builder(Module(hides_counters=False), symbol, ENTRY, internal=False)
 
 
 def _done(b: Builder) -> str:

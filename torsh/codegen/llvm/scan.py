@@ -19,7 +19,7 @@ def generate_scan(dtype_name: str, kind: str, target: Target, symbol: str) -> st
     if number.name == "float32" and kind in ("sum", "prod"):
         number = Numeric(number.name, "float", "double", True)   # carried in double precision, as PyTorch does
     lanes = target.lanes(number.kind_bytes)
-    module = Module()
+    module = Module(hides_counters=False)
     b = Builder(module, symbol, ENTRY, internal=False)
     word = b.words(SCAN_PARAMETERS)
     out, src = b.buffer(word["out_slot"], word["out_offset"]), b.buffer(word["src_slot"], word["src_offset"])

@@ -47,7 +47,7 @@ class Target:
     @property
     def key(self) -> str:
         """What distinguishes this target in the cache of objects."""
-        return f"{self.triple}/{self.cpu}/{self.features}"
+        return f"{self.name}/{self.vector_bytes}/{self.triple}/{self.cpu}/{self.features}"
 
     def lanes(self, itemsize: int) -> int:
         """Elements of ``itemsize`` bytes in a vector register (at least one)."""

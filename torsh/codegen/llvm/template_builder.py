@@ -15,10 +15,17 @@ LANE_BYTES = 16   # x86 and ARM shuffle cheapest within 128 bits
 
 @dataclass(slots=True)
 class Module:
-    """LLVM text under construction: functions, and the declarations that they need."""
+    """LLVM text under construction: functions, and the declarations that they need.
+
+    tables: functions of libraries, by name: (table, position there). hides_counters: LLVM does not see how loops count. Otherwise it
+    spends up to a third of all time on reducing the strength of what is made of counters, which helps loops that do little
+    else than compute addresses.
+    """
 
     functions: list[str] = field(default_factory=list)
     declarations: dict[str, None] = field(default_factory=dict)
+    tables: dict[str, tuple[str, int]] = field(default_factory=dict)
+    hides_counters: bool = True
 
     def declare(self, text: str) -> None:
         """Declare an intrinsic once."""
@@ -151,11 +158,15 @@ class Builder:
         values = [f"%p{self.count}.{number}" for number in range(len(carried))]
         position = len(self.lines)
         fresh = list(body(counter, *values) or ())
+        hides = self.module.hides_counters and any(counter in line for line in self.lines[position:])
         following = self.add(counter, step)
         self.do(f"br i1 {self.less(following, high)}, label %{head}, label %{end}")
-        phis = [f"  {counter} = phi i64 [ {low}, %{before} ], [ {following}, %{self.block} ]"]
+        name = f"{counter}.0" if hides else counter
+        phis = [f"  {name} = phi i64 [ {low}, %{before} ], [ {following}, %{self.block} ]"]
         for value, (kind, start), new in zip(values, carried, fresh, strict=True):
             phis.append(f"  {value} = phi {kind} [ {start}, %{before} ], [ {new}, %{self.block} ]")
+        if hides:
+            phis.append(f'  {counter} = call i64 asm "", "=r,0"(i64 {name})')
         self.lines[position:position] = phis
         last = self.block
         self.place(end)
@@ -178,8 +189,10 @@ class Builder:
         return [self(f"phi {kind} [ {x}, %{from_a} ], [ {y}, %{from_b} ]") for kind, x, y in zip(kinds, a, b, strict=True)]
 
     def call(self, name: str, *arguments: tuple[str, Operand]) -> None:
-        """Call a function of this module."""
-        self.do(f"call void @{name}({', '.join(f'{kind} {value}' for kind, value in arguments)})")
+        """Call a function of this module, or of a library."""
+        table, position = self.module.tables.get(name, ("", 0))
+        function = self.load("ptr", self.at(f"@{table}", position, "ptr"), 8) if table else f"@{name}"
+        self.do(f"call void {function}({', '.join(f'{kind} {value}' for kind, value in arguments)})")
 
     # Words of a call
     def words(self, names: Sequence[str], base: Operand = "%params") -> dict[str, str]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from torsh.codegen.llvm.attention import generate_attention
-from torsh.codegen.llvm.attention_backward import generate_attention_backward
-from torsh.codegen.llvm.convolution import generate_convolution
-from torsh.codegen.llvm.convolution_weight import generate_convolution_weight
-from torsh.codegen.llvm.gemm import generate_matmul
+from torsh.codegen.llvm.attention import attention_libraries, generate_attention
+from torsh.codegen.llvm.attention_backward import attention_backward_libraries, generate_attention_backward
+from torsh.codegen.llvm.convolution import convolution_libraries, generate_convolution
+from torsh.codegen.llvm.convolution_weight import convolution_weight_libraries, generate_convolution_weight
+from torsh.codegen.llvm.gemm import generate_matmul, matmul_libraries
 from torsh.codegen.llvm.indexing_templates import (
     generate_copy,
     generate_fill,
@@ -16,6 +16,7 @@ from torsh.codegen.llvm.indexing_templates import (
     generate_scatter,
     generate_transpose_copy,
 )
+from torsh.codegen.llvm.libraries import LIBRARIES
 from torsh.codegen.llvm.scan import generate_scan
 from torsh.compiler.kernel import TemplateKernel
 from torsh.core.errors import CompileError
@@ -24,10 +25,21 @@ if TYPE_CHECKING:
     from torsh.codegen.llvm.target import Target
 
 _GENERATORS: dict[str, Callable[..., str]] = {
+    **LIBRARIES,
     "matmul": generate_matmul, "convolution": generate_convolution, "convolution_weight": generate_convolution_weight,
     "attention": generate_attention, "attention_backward": generate_attention_backward,
     "scan": generate_scan, "scatter": generate_scatter, "index_put": generate_index_put,
     "fill": generate_fill, "copy": generate_copy, "transpose_copy": generate_transpose_copy}
+
+_LIBRARIES: dict[str, Callable[..., dict[str, TemplateKernel]]] = {
+    "matmul": matmul_libraries, "convolution": convolution_libraries, "convolution_weight": convolution_weight_libraries,
+    "attention": attention_libraries, "attention_backward": attention_backward_libraries}
+
+
+def template_libraries(kernel: TemplateKernel, target: Target) -> dict[str, TemplateKernel]:
+    """The libraries that the module of a template wants, by the names that it calls them by."""
+    found = _LIBRARIES.get(kernel.name)
+    return found(*kernel.options, target) if found else {}
 
 
 def generate_template(kernel: TemplateKernel, target: Target, symbol: str) -> str:
