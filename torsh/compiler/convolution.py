@@ -143,6 +143,8 @@ def _blocks(windows: Windows, rows: int, share: float) -> tuple[int, int, int]:
     share: of this phase in all products. Units are small: what is not shared, packing, is done once for the units of a chunk.
     """
     positions, k = windows.positions, windows.channels * windows.taps
+    if k == windows.taps and windows.groups > 1:      # depthwise: nothing is packed
+        return 1, rows, _ceil_div(positions, 16) * 16
     # Small images share register tiles.
     fold = windows.batch if positions < _SMALL_IMAGE and positions % 32 else 1
     items, columns = windows.batch // fold * windows.groups, fold * positions

@@ -224,8 +224,8 @@ def _depthwise(x: Expr, weight: Expr, attr: Convolution) -> Expr:
 
 
 def _forward(x: Expr, weight: Expr, attr: Convolution, shape: Shape, bias: Expr | None = None) -> Expr:
-    if 0 in shape or 0 in x.shape or 0 in weight.shape or _is_depthwise(weight.shape, attr) or not _has_template(
-            x, weight.shape[2:], attr):
+    if 0 in shape or 0 in x.shape or 0 in weight.shape or not _has_template(x, weight.shape[2:], attr) or (
+            _is_depthwise(weight.shape, attr) and not _has_depthwise_template(attr)):
         out = _decomposed(x, weight, attr, shape)
         return out if bias is None else add(out, reshape(bias, (shape[1], *(1,) * len(attr.stride))))
     grouped = reshape(weight, (attr.groups, weight.shape[0] // attr.groups, *weight.shape[1:]))
@@ -247,6 +247,11 @@ def _has_template(x: Expr, kernel: Sizes, attr: Convolution) -> bool:
     if prod(kernel) == 1:
         return any(s > 1 for s in attr.stride)
     return any(s < extent(k, d) for k, s, d in zip(kernel, attr.stride, attr.dilation, strict=True))
+
+
+def _has_depthwise_template(attr: Convolution) -> bool:
+    """Are windows of single channels those of a plane, with neighbours that vectors can be made of?"""
+    return len(attr.stride) <= 2 and attr.stride[-1] <= 2
 
 
 def _decomposed(x: Expr, weight: Expr, attr: Convolution, shape: Shape) -> Expr:
@@ -303,7 +308,9 @@ def _spread_out(x: Expr, weight: Expr, attr: Convolution, shape: Shape) -> Expr:
 def _is_templated_transposed(x: Expr, weight: Expr, attr: Convolution) -> bool:
     """Can the template compute this transposed convolution (of several inputs and outputs per group)?"""
     depthwise = weight.shape[0] == attr.groups > 1
-    return not depthwise and _has_template(x, weight.shape[2:], attr)
+    if depthwise and not (_has_depthwise_template(attr) and all(s == 1 for s in attr.stride)):
+        return False
+    return _has_template(x, weight.shape[2:], attr)
 
 
 def _exchanged(weight: Expr, groups: int) -> Expr:
