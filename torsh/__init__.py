@@ -14,6 +14,7 @@ import torsh.ops
 import torsh.functional.activation
 from torsh import autograd
 from torsh.autograd import enable_grad, inference_mode, is_grad_enabled, is_inference_mode_enabled, no_grad, set_grad_enabled
+from torsh.autograd.autocast import autocast, get_autocast_dtype, is_autocast_available, is_autocast_enabled
 from torsh.core import errors
 from torsh.core.device import Device, device
 from torsh.core.dtype import (

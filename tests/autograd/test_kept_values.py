@@ -5,6 +5,7 @@ import numpy as np
 
 import torsh as torch
 from torsh.backend.cpu.memory import POOL
+from torsh.ops.expr import recording
 
 
 def prepared():
@@ -90,3 +91,34 @@ def test_training_that_reads_the_loss_before_backward():
             optimizer.step()
         results.append(model[0].weight.detach().numpy().copy())
     np.testing.assert_allclose(results[0], results[1], rtol=1e-6, atol=1e-7)
+
+
+def test_gradients_of_views_whose_window_has_run():
+    x = torch.arange(6.0).requires_grad_()
+    r = x * 2
+    y = r.view(2, 3)
+    z = (y * y).sum() + r.sum()
+    torch.synchronize()
+    by_view, by_root, by_leaf = torch.autograd.grad(z, (y, r, x), retain_graph=True)
+    assert by_view.tolist() == [[0, 4, 8], [12, 16, 20]]
+    assert by_root.tolist() == [1, 5, 9, 13, 17, 21] and by_leaf.tolist() == [2, 10, 18, 26, 34, 42]
+    later = (y * 3).sum() + z
+    assert torch.autograd.grad(later, x)[0].tolist() == [8, 16, 24, 32, 40, 48]
+
+
+def test_a_view_is_walked_once_between_windows():
+    x = torch.ones(4, requires_grad=True)
+    first = (x * 3).reshape(2, 2)
+    torch.synchronize()
+    second = first.t() * 2
+    torch.synchronize()
+    (second * first).sum().backward()
+    assert x.grad.tolist() == [36, 36, 36, 36]
+
+
+def test_views_that_nobody_keeps_are_forgotten():
+    w = torch.ones(4, requires_grad=True)
+    for _ in range(20_000):
+        w[0]
+    assert len(recording.window.views) < 10_000
+    torch.synchronize()

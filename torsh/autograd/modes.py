@@ -5,7 +5,7 @@ import functools
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from torsh.ops.expr import MEMO_GRAD, MEMO_NO_GRAD, recording
+from torsh.ops.expr import recording
 
 
 def is_grad_enabled() -> bool:
@@ -20,7 +20,7 @@ def is_inference_mode_enabled() -> bool:
 
 def _set(enabled: bool) -> None:
     recording.grad_enabled = enabled
-    recording.memo = MEMO_GRAD if enabled else MEMO_NO_GRAD
+    recording.memo = recording.memos[enabled]
 
 
 class _Mode:
@@ -28,22 +28,19 @@ class _Mode:
 
     enabled = True
 
-    _saved: list[bool]
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        mode = object.__new__(cls)
-        mode._saved = []                    # one object may be entered several times
-        return mode
+    _saved: tuple[bool, Any] | None = None      # of each entry that has not been left: grad mode before it, earlier ones
 
     def __enter__(self) -> Any:
-        self._saved.append(recording.grad_enabled)
+        self._saved = (recording.grad_enabled, self._saved)
         recording.grad_enabled = enabled = self.enabled
-        recording.memo = MEMO_GRAD if enabled else MEMO_NO_GRAD
+        recording.memo = recording.memos[enabled]
         return self
 
     def __exit__(self, *exc: object) -> None:
-        recording.grad_enabled = enabled = self._saved.pop()
-        recording.memo = MEMO_GRAD if enabled else MEMO_NO_GRAD
+        assert self._saved is not None
+        enabled, self._saved = self._saved
+        recording.grad_enabled = enabled
+        recording.memo = recording.memos[enabled]
 
     def clone(self) -> _Mode:
         """A fresh context of the same kind."""
@@ -90,8 +87,7 @@ class no_grad(_Mode):  # noqa: N801 - PyTorch's name
 
     def __new__(cls, fn: Any = None) -> Any:
         """``no_grad(function)`` decorates at once."""
-        mode = super().__new__(cls)
-        return mode if fn is None else mode(fn)
+        return object.__new__(cls) if fn is None else object.__new__(cls)(fn)
 
     if TYPE_CHECKING:
         def __init__(self, fn: Any = None) -> None: ...
@@ -104,8 +100,7 @@ class enable_grad(_Mode):  # noqa: N801
 
     def __new__(cls, fn: Any = None) -> Any:
         """``enable_grad(function)`` decorates at once."""
-        mode = super().__new__(cls)
-        return mode if fn is None else mode(fn)
+        return object.__new__(cls) if fn is None else object.__new__(cls)(fn)
 
     if TYPE_CHECKING:
         def __init__(self, fn: Any = None) -> None: ...
@@ -151,7 +146,7 @@ class inference_mode(_Mode):  # noqa: N801
         self._inference: list[bool] = []
 
     def __enter__(self) -> Any:
-        self._saved.append(recording.grad_enabled)
+        self._saved = (recording.grad_enabled, self._saved)
         self._inference.append(recording.inference)
         recording.inference = self.mode
         if self.mode:
@@ -159,7 +154,7 @@ class inference_mode(_Mode):  # noqa: N801
         return self
 
     def __exit__(self, *exc: object) -> None:
-        _set(self._saved.pop())
+        super().__exit__(*exc)
         recording.inference = self._inference.pop()
 
     def clone(self) -> _Mode:

@@ -12,6 +12,7 @@ A handle is either
 from __future__ import annotations
 
 from functools import lru_cache
+from sys import getrefcount
 from typing import TYPE_CHECKING, Any, Final
 
 from torsh.core.errors import CompileError
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from torsh.graph.window import Window
 
 Chain = tuple[tuple[Op, Any], ...]
+_MANY_VIEWS: Final = 4096         # noted views from which on dead ones are looked for
 
 
 class Token:
@@ -184,6 +186,8 @@ def derive(t: Any, root_expr: Expr, window: Window) -> Expr:
     t._version = t._root._version
     if t._leaf_grad:
         e = make_variable(t, e, window)
+    elif e.requires_grad:
+        note_view(window.views, t)
     return e
 
 
@@ -245,7 +249,9 @@ def make_view(t: Any, op: Op, attr: Any, cls: Any = None) -> Any:
         v._chain = (*t._chain, (op, attr))
         # A view of a leaf that is itself a view: gradients must reach that leaf.
         v._extra = {"through": t} if t._leaf_grad else None
-    if e.requires_grad and not out.requires_grad and op is not DETACH():
+    if out.requires_grad:
+        note_view(window.views, v)
+    elif e.requires_grad and op is not DETACH():
         v._chain = (*v._chain, (DETACH(), None))
         out = emit1(DETACH(), out)
     v._expr = out
@@ -255,6 +261,15 @@ def make_view(t: Any, op: Op, attr: Any, cls: Any = None) -> Any:
     v._storage = v._home = v._grad = v._history = None
     v._leaf_grad = False
     return v
+
+
+def note_view(views: list[Any], view: Any) -> None:
+    """Note a view that requires gradients in its window: if it is still alive when the window runs, it gets a history."""
+    views.append(view)
+    count = len(views)
+    if count >= _MANY_VIEWS and not count & (count - 1):
+        # The list's reference, the loop's name, and the argument.
+        views[:] = [v for v in views if getrefcount(v) > 3]
 
 
 def make_views(t: Any, chain: Chain) -> Any:

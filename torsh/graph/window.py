@@ -61,13 +61,14 @@ class Program:
 class Window:
     """One thread's recording between two runs."""
 
-    __slots__ = ("token", "pending", "leaves", "storages", "scalars", "variables", "consumed", "cuts", "functions",
+    __slots__ = ("token", "pending", "views", "leaves", "storages", "scalars", "variables", "consumed", "cuts", "functions",
                  "lock", "closed", "renewed")
     tensor_class: Any = None
 
     def __init__(self, lock: Any = None) -> None:
         self.token = token_of(self)
         self.pending: list[Any] = []
+        self.views: list[Any] = []            # views that require gradients: they may be asked for later
         self.leaves: list[Any] = []
         self.storages: list[Storage] = []
         self.scalars: list[Any] = []
@@ -93,8 +94,9 @@ class Window:
             token.window = None
         self.token = token_of(self)
         self.pending, self.leaves, self.storages, self.scalars = [], [], [], []
-        if self.variables or self.consumed or self.cuts or self.functions or self.renewed:
+        if self.views or self.variables or self.consumed or self.cuts or self.functions or self.renewed:
             self.variables, self.consumed, self.cuts, self.functions, self.renewed = [], [], {}, [], []
+            self.views = []
 
     def run(self, token: Any) -> None:
         """Run the window, from whichever thread, if what was recorded under ``token`` has not been run."""
@@ -169,7 +171,7 @@ _NOTHING: Any = ()
 
 def release(window: Window) -> None:
     """Let go of everything that a window which has been run referred to."""
-    window.pending = window.leaves = window.storages = window.scalars = _NOTHING
+    window.pending = window.views = window.leaves = window.storages = window.scalars = _NOTHING
     window.variables = window.consumed = window.cuts = window.functions = _NOTHING
     for token in (window.token, *window.renewed):
         token.window = None
@@ -191,9 +193,14 @@ def live_handles(pending: list[Any], references: int) -> list[Any]:
     return [t for t in pending if getrefcount(t) > references and t._root is None and t._storage is None]
 
 
+def live_views(views: list[Any], references: int) -> list[Any]:
+    """Views that something else than their list refers to, and whose root has not been written to since."""
+    return [v for v in views if getrefcount(v) > references and v._version == v._root._version and not v._leaf_grad]
+
+
 def run_window(window: Window) -> Program | None:
     """Compile (or look up) and run the program of a window; give the live handles their storages."""
-    live = live_handles(window.pending, _references)
+    live = [t for t in window.pending if getrefcount(t) > _references and t._root is None and t._storage is None]
     if not live:
         return None
     statistics["flushes"] += 1
@@ -204,10 +211,13 @@ def run_window(window: Window) -> Program | None:
         if t._home is not None:
             into, pairs = homes_of(live)
             break
-    key = (exprs, pairs, tuple(window.consumed), tuple(window.cuts)) if window.consumed or window.cuts else (exprs, pairs)
+    key: Any = (exprs, pairs, tuple(window.consumed), tuple(window.cuts)) if window.consumed or window.cuts else (exprs, pairs)
+    views = live_views(window.views, _references) if window.views else []
+    if views:
+        key = (*key, *[v._expr for v in views])
     program = PROGRAMS.get(key)
     if program is None:
-        program = build_program(window, live, exprs, pairs)
+        program = build_program(window, live, views, exprs, pairs)
         PROGRAMS[key] = program
     if into:
         into.extend([None] * (len(program.placeholders) - len(into)))
@@ -215,7 +225,7 @@ def run_window(window: Window) -> Program | None:
         results = program.executable.run(window.storages, window.scalars, into)
     except IndexOutOfRangeError as error:
         raise rescue(error, live, into or [None] * len(live), window) from None
-    assign(window, program, live, results)
+    assign(window, program, live, views, results)
     return program
 
 
@@ -283,7 +293,7 @@ def depends(e: Expr, known: dict[Expr, bool]) -> bool:
     return known[e]
 
 
-def assign(window: Window, program: Program, live: list[Any], results: Sequence[Storage]) -> None:
+def assign(window: Window, program: Program, live: list[Any], views: list[Any], results: Sequence[Storage]) -> None:
     """Give the live handles what was computed for them."""
     placeholders = program.placeholders
     history = program.history
@@ -292,7 +302,7 @@ def assign(window: Window, program: Program, live: list[Any], results: Sequence[
         t._expr = placeholder
         t._token = t._home = None
     if history is not None:
-        history.attach(window, live, [
+        history.attach(window, [*live, *views], [
             materialised(Window.tensor_class, results[source] if source >= 0 else unshared(window.storages[-1 - source]), placeholder)
             for source, placeholder in program.residuals])
 
@@ -306,10 +316,10 @@ def unshared(storage: Storage) -> Storage:
     return copy
 
 
-def build_program(window: Window, live: list[Any], exprs: Sequence[Expr], pairs: Sequence[int]) -> Program:
+def build_program(window: Window, live: list[Any], views: list[Any], exprs: Sequence[Expr], pairs: Sequence[int]) -> Program:
     """Compile the program of a window that has not been met before."""
     statistics["programs"] += 1
-    history = history_planner[0](window, live) if history_planner else None
+    history = history_planner[0](window, [*live, *views]) if history_planner else None
     outputs = list(exprs)
     sources: list[int] = []
     overwritten = {p for p in pairs if p >= 0}

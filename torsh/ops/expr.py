@@ -116,8 +116,11 @@ class Recording(threading.local):
     def __init__(self) -> None:
         self.memo: dict[Any, Expr] = MEMO_GRAD
         self.no_grad_memo: dict[Any, Expr] = MEMO_NO_GRAD
+        # What ``memo`` is without and with gradients: the two above, or those of an autocast region.
+        self.memos: tuple[dict[Any, Expr], dict[Any, Expr]] = (MEMO_NO_GRAD, MEMO_GRAD)
         self.grad_enabled: bool = True
         self.inference: bool = False
+        self.autocast: DType | None = None    # the lower precision, in an autocast region
         self.capture: Any = None              # a step that is being captured by torsh.compile
         self.window: Any = new_window[0]() if new_window else None
 
@@ -134,8 +137,38 @@ CACHES.append(ORIGINS)
 recording: Final = Recording()
 
 
+class AutocastMemo(dict[Any, Expr]):
+    """What operations recorded under autocast stand for: the same on operands of other dtypes (:mod:`torsh.ops.autocast`).
+
+    Attributes: ``dtype`` (the lower precision), ``plain`` (the memo that the expressions themselves are in).
+    """
+
+    __slots__ = ("dtype", "plain")
+
+    def __init__(self, dtype: DType, plain: dict[Any, Expr]) -> None:
+        self.dtype = dtype
+        self.plain = plain
+
+
+# Set by torsh.ops.autocast: the operands of an operation (by name) as it takes them under autocast.
+autocast_operands: Final[list[Callable[[str, DType, tuple[Any, ...]], tuple[Any, ...]]]] = []
+
+
+def under_autocast(memo: AutocastMemo, name: str, args: tuple[Any, ...], build: Callable[..., Any]) -> Any:
+    """``build`` on operands as autocast wants them for the operation called ``name``; nothing inside is cast again."""
+    recording.memo = memo.plain
+    try:
+        return build(*autocast_operands[0](name, memo.dtype, args))
+    finally:
+        recording.memo = memo
+
+
 def make(op: Op, args: tuple[Expr, ...], attr: Hashable, key: Hashable) -> Expr:
     """Create and intern an expression that the memo does not hold yet."""
+    memo = recording.memo
+    if memo.__class__ is AutocastMemo:
+        found: Expr = under_autocast(memo, op.name, args, lambda *cast: emit(op, cast, attr))
+        return memo.setdefault(key, found)
     shape, dtype = op.infer(attr, *args)  # type: ignore[misc]
     requires_grad = False
     if recording.grad_enabled and op.differentiable and dtype.category >= 2:
@@ -143,7 +176,7 @@ def make(op: Op, args: tuple[Expr, ...], attr: Hashable, key: Hashable) -> Expr:
             if a.requires_grad:
                 requires_grad = True
                 break
-    made = recording.memo.setdefault(key, Expr(op, args, attr, shape, dtype, requires_grad))
+    made = memo.setdefault(key, Expr(op, args, attr, shape, dtype, requires_grad))
     if DEBUG:
         ORIGINS.setdefault(made, user_line())
     return made

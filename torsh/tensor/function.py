@@ -22,7 +22,8 @@ from torsh.core.dtype import DType
 from torsh.core.errors import ArgumentTypeError, AutogradError, DTypeError, ShapeMismatchError
 from torsh.graph.handle import DETACH, Handle, expr_of, make_view, make_views, requires_grad, synchronise_handle, write
 from torsh.graph.window import NODE_LIMIT, flush, scalar_expr, tensor_of
-from torsh.ops.expr import TABLE, Expr, emit1, recording
+from torsh.ops.autocast import AUTOCAST
+from torsh.ops.expr import TABLE, AutocastMemo, Expr, emit1, recording, under_autocast
 
 # {namespace: {name: function}}: "" is torsh itself, "linalg" is torsh.linalg ...
 NAMESPACES: Final[dict[str, dict[str, Callable[..., Any]]]] = {}
@@ -110,7 +111,12 @@ def recorded_expr(build: Callable[..., Expr], operands: tuple[Any, ...], options
         key = (build, args, options)
         found = memo.get(key)
     if found is None:
-        found = memo[key] = build(*args, *options)
+        name = build.__name__.strip("_").removesuffix("_expr")
+        if memo.__class__ is AutocastMemo and name in AUTOCAST:
+            found = under_autocast(memo, name, args, lambda *cast: build(*cast, *options))
+        else:
+            found = build(*args, *options)
+        memo[key] = found
     return found
 
 

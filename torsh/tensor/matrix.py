@@ -6,6 +6,7 @@ from typing import Any, Final
 from torsh.core.dtype import DType, int8, int32, uint8
 from torsh.core.errors import ArgumentTypeError, DTypeError, ShapeMismatchError
 from torsh.graph.handle import expr_of
+from torsh.ops.autocast import as_autocast
 from torsh.ops.common import cast
 from torsh.ops.contraction import einsum_expr, matmul_expr, tensordot_expr
 from torsh.ops.expr import TABLE, Expr, emit2
@@ -46,7 +47,7 @@ def _matmul(input: Expr, other: Expr) -> Expr:
 @function("mm")
 def mm(input: Tensor, mat2: Tensor) -> Tensor:
     """Product of two matrices."""
-    a, b = tensor_operand(input, "mm"), tensor_operand(mat2, "mm", 2, "mat2")
+    a, b = as_autocast("mm", tensor_operand(input, "mm"), tensor_operand(mat2, "mm", 2, "mat2"))
     dimensions(a, 2, "mm", "self")
     dimensions(b, 2, "mm", "mat2")
     same_dtype(a, b, "mm")
@@ -76,7 +77,7 @@ def int_mm(input: Tensor, mat2: Tensor) -> Tensor:
 @function("bmm")
 def bmm(input: Tensor, mat2: Tensor) -> Tensor:
     """Products of two batches of matrices."""
-    a, b = tensor_operand(input, "bmm"), tensor_operand(mat2, "bmm", 2, "mat2")
+    a, b = as_autocast("bmm", tensor_operand(input, "bmm"), tensor_operand(mat2, "bmm", 2, "mat2"))
     for e, argument in ((a, "batch1"), (b, "batch2")):
         if len(e.shape) != 3:
             raise ShapeMismatchError(f"{argument} must be a 3D tensor")
@@ -160,7 +161,7 @@ def linalg_cross(input: Tensor, other: Tensor, *, dim: int = -1) -> Tensor:
 def _scaled_sum(input: Tensor, product: Tensor, beta: Any, alpha: Any, name: str) -> Tensor:
     """``beta * input + alpha * product``; ``input`` is ignored (NaN too) for beta = 0."""
     p = expr_of(product)
-    e = expr_of(input)
+    e, = as_autocast(name, expr_of(input))
     if e.dtype is not p.dtype:
         raise DTypeError(f"{name}: self and mat2 must have the same dtype, but got {scalar_type_name(e.dtype)} and "
                          f"{scalar_type_name(p.dtype)}")
@@ -198,10 +199,14 @@ def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: Any = 1, alpha: Any
     return input * beta + product * alpha  # type: ignore[no-any-return]
 
 
+def _summed(products: Tensor) -> Tensor:
+    return products.sum(0, dtype=products.dtype)
+
+
 @function("addbmm", inplace=True)
 def addbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
     """``beta * input + alpha * sum(batch1 @ batch2)``."""
-    return _scaled_sum(input, bmm(batch1, batch2).sum(0, dtype=batch1.dtype), beta, alpha, "addbmm")
+    return _scaled_sum(input, _summed(bmm(batch1, batch2)), beta, alpha, "addbmm")
 
 
 @function("baddbmm", inplace=True)

@@ -63,10 +63,22 @@ class CpuExecutable:
         self.outputs = [(n, POOL.blocks(n)) for n in plan.output_bytes]
         self.scratch = POOL.blocks(plan.scratch_bytes) if plan.scratch_bytes else None
         self.simple = len(self.sections) == 1 and isinstance(self.sections[0], tuple)
+        self.numbers = len(scalar_kinds)
+        self.plain = self.simple and self.scratch is None and self.all_scalars and not self.tail
 
     def run(self, leaves: Sequence[Storage], scalars: Sequence[Any], into: Sequence[Storage | None]) -> list[Storage]:
         """Compute all outputs; see :meth:`torsh.backend.base.Executable.run`."""
         outputs: list[Any]
+        if self.plain and not into and len(leaves) == self.leaves and len(scalars) == self.numbers:
+            outputs = [pooled(*sizes) for sizes in self.outputs]        # nothing but one native run: the shortest way
+            try:
+                table = self.pack(self.address, 0, self.count, *_status.addresses, 0, *map(_pointer, leaves),
+                                  *map(_pointer, outputs), *scalars)
+            except struct.error:
+                raise too_large() from None
+            if self.native(table) != self.count:
+                self.failed()
+            return outputs
         if into:
             outputs = [pooled(*sizes) if s is None else s for s, sizes in zip(into, self.outputs)]  # noqa: B905
         else:
@@ -107,7 +119,7 @@ class CpuExecutable:
         try:
             table = self.pack(self.address, 0, self.count, *_status.addresses, scratch, *pointers, *numbers)
         except struct.error:
-            raise OverflowError("Python integer too large to convert to a 64-bit number") from None
+            raise too_large() from None
         if self.tail:
             table += self.tail
         if not self.simple:
@@ -134,6 +146,11 @@ class CpuExecutable:
         if index < REFUSED // 2:
             index -= REFUSED
         raise IndexOutOfRangeError(f"index {index} is out of bounds for dimension with size {size} (in {calls[number].label})")
+
+
+def too_large() -> OverflowError:
+    """The error for a Python integer that has no 64-bit form."""
+    return OverflowError("Python integer too large to convert to a 64-bit number")
 
 
 def _packed(calls: Sequence[Call], threads: int) -> tuple[array[int], array[int]]:
