@@ -10,7 +10,6 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from torsh.codegen.llvm.convolution_depthwise import DEPTHWISE, depthwise_bytes, suits_depthwise, write_depthwise
 from torsh.codegen.llvm.convolution_direct import BLOCK, WEIGHTS, direct_bytes, suits_direct, write_direct
 from torsh.codegen.llvm.convolution_windows import TAP_BYTES, TAP_TABLE, WEIGHT_PLACE, WINDOWS, write_windows
 from torsh.codegen.llvm.gemm import MERGE, TILE, column_masks, write_merge, write_tiles
@@ -47,7 +46,6 @@ def generate_convolution(dtype_name: str, target: Target, symbol: str) -> str:
     _write_pack_weights(module, shape)
     _write_hand_out(module, shape)
     write_direct(module, shape)
-    write_depthwise(module, shape)
     _write_block(module, shape)
     _write_entry(module, shape, symbol)
     return module.render()
@@ -342,8 +340,7 @@ def _write_entry(module: Module, shape: Shape, symbol: str) -> None:
         _write_put_apart(module, shape)
     _write_phase(module, shape)
     b = Builder(module, symbol, ENTRY, internal=False)
-    work = b.stack(max(_weights_bytes(shape) + shape.columns * shape.depth * size + 64, direct_bytes(shape),
-                       depthwise_bytes(shape)))
+    work = b.stack(max(_weights_bytes(shape) + shape.columns * shape.depth * size + 64, direct_bytes(shape)))
     local = b.stack(LOCAL_BYTES)
     count = b.load("i64", "%params", 8)
 
@@ -403,9 +400,7 @@ def _write_phase(module: Module, shape: Shape) -> None:
             b.when(whole, directly, in_pieces)
         return b.add(unit, b.mul(rows, blocks))
 
-    b.when(suits_depthwise(b, shape, word),
-           lambda: b.call("depthwise", *pairs(DEPTHWISE, ("%table", "%params", "%begin", "%end", "%work"))),
-           lambda: units_loop(b, units))
+    units_loop(b, units)
     b.finish()
 
 

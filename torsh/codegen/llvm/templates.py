@@ -8,6 +8,8 @@ from torsh.codegen.llvm.attention import generate_attention
 from torsh.codegen.llvm.attention_backward import generate_attention_backward
 from torsh.codegen.llvm.convolution import generate_convolution
 from torsh.codegen.llvm.convolution_weight import generate_convolution_weight
+from torsh.codegen.llvm.depthwise import generate_depthwise
+from torsh.codegen.llvm.depthwise_weight import generate_depthwise_weight
 from torsh.codegen.llvm.gemm import generate_matmul
 from torsh.codegen.llvm.indexing_templates import (
     generate_copy,
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 _GENERATORS: dict[str, Callable[..., str]] = {
     "matmul": generate_matmul, "convolution": generate_convolution, "convolution_weight": generate_convolution_weight,
+    "depthwise": generate_depthwise, "depthwise_weight": generate_depthwise_weight,
     "attention": generate_attention, "attention_backward": generate_attention_backward,
     "scan": generate_scan, "scatter": generate_scatter, "index_put": generate_index_put,
     "fill": generate_fill, "copy": generate_copy, "transpose_copy": generate_transpose_copy}

@@ -1,0 +1,174 @@
+"""Depthwise convolutions as LLVM text: lines of positions are vectors, elements of the kernel their factors.
+
+Several lines of positions are computed together: a vector of the input is loaded once for a whole column of the kernel.
+"""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torsh.codegen.llvm.depthwise_lines import (
+    VECTORS,
+    Copies,
+    column_mask,
+    lines_together,
+    turned_tap,
+    write_copy_lines,
+)
+from torsh.codegen.llvm.gemm_shape import Shape, arguments, pairs, shape_for
+from torsh.codegen.llvm.template_builder import ENTRY, Builder, Module, Operand
+from torsh.compiler.depthwise import DEPTHWISE_PARAMETERS
+from torsh.ops.convolution_primitives import MOST_TAPS
+
+if TYPE_CHECKING:
+    from torsh.codegen.llvm.target import Target
+
+# c[line][position] = bias + the sum over (column, row) of the kernel of weights[column][row] * x[line * row_step + row * y_step +
+# places[column] + position]: ``count`` lines.
+LINES = ("ptr x", "i64 line", "ptr weights", "i64 height", "i64 width", "i64 y_step", "i64 row_step", "ptr places", "ptr c",
+         "i64 c_line", "i64 count", "i64 columns")
+
+
+def generate_depthwise(dtype_name: str, height: int, stride: int, spacing: int, target: Target, symbol: str) -> str:
+    """LLVM text of the template. height: of kernels, if they follow this stride in both dimensions, without gaps; or 0."""
+    shape = shape_for(dtype_name, target)
+    module = Module()
+    write_copy_lines(module, shape, DEPTHWISE_PARAMETERS, stride, spacing)
+    _write_lines(module, shape, height, stride)
+    _write_weights(module, shape)
+    _write_entry(module, shape, stride, spacing, symbol)
+    return module.render()
+
+
+def _write_lines(module: Module, shape: Shape, height: int, stride: int) -> None:
+    values, number, lanes, kind = shape.values, shape.number, shape.lanes, shape.number.kind
+    b = Builder(module, "lines", arguments((*LINES, f"{kind} bias")))
+    start = b.splat(kind, lanes, "%bias")
+    together = lines_together(shape)
+
+    def column_of(x: str, weights: str, rows: int, sums: list[str]) -> list[str]:
+        """Sums with the products of a column of the kernel, whose height is known: a line of x meets several rows of it."""
+        factors = [b.splat(kind, lanes, values.load(b, b.at(weights, row, kind))) for row in range(height)]
+        for line in range(stride * (rows - 1) + height):
+            value = values.load(b, x, lanes)
+            for row in range(rows):
+                if 0 <= line - stride * row < height:
+                    sums[row] = values.multiply_add(b, value, factors[line - stride * row], sums[row], lanes)
+            x = b.at(x, "%line", kind)
+        return sums
+
+    def any_column(x: str, weights: str, rows: int, sums: list[str]) -> list[str]:
+        def kernel_row(number_of_row: str, *sums: str) -> list[str]:
+            factor = b.splat(kind, lanes, values.load(b, b.at(weights, number_of_row, kind)))
+            at = b.at(x, b.mul(number_of_row, "%y_step"), kind)
+            vectors = len(sums) // rows
+            places = [b.at(b.at(at, b.mul("%row_step", row), kind), v * lanes, kind)
+                      for row in range(rows) for v in range(vectors)]
+            return [values.multiply_add(b, values.load(b, place, lanes), factor, total, lanes)
+                    for place, total in zip(places, sums, strict=True)]
+
+        return b.loop(0, "%height", 1, kernel_row, [(values.vector(lanes), total) for total in sums])
+
+    def block(y: Operand, rows: int, vectors: int) -> None:
+        x, c = b.at("%x", b.mul(y, "%row_step"), kind), b.at("%c", b.mul(y, "%c_line"), number.stored)
+
+        def column(j: str) -> None:
+            def tap(place: str, *sums: str) -> list[str]:
+                at = b.at(x, b.add(b.load("i64", b.at("%places", place, "i64"), 8), j), kind)
+                weights = b.at("%weights", b.mul(place, "%height"), kind)
+                return (column_of if height else any_column)(at, weights, rows, list(sums))
+
+            sums = b.loop(0, "%width", 1, tap, [(values.vector(lanes), start)] * (rows * vectors))
+            left = b.sub("%columns", j)
+            masks = [column_mask(b, shape, b.sub(left, v * lanes)) for v in range(vectors)]
+            for place, total in enumerate(sums):
+                row, v = divmod(place, vectors)
+                to = b.at(b.at(c, b.add(b.mul("%c_line", row), j), number.stored), v * lanes, number.stored)
+                _store(b, shape, total, to, masks[v], b.sub(left, v * lanes))
+
+        b.loop(0, "%columns", lanes * vectors, column)
+
+    def many() -> None:
+        last = b.sub("%count", together)           # the last lines may be computed twice
+        b.loop(0, "%count", together, lambda y: block(b.min(y, last), together, 1))
+
+    def few() -> None:
+        b.loop(0, "%count", 1, lambda y: block(y, 1, 1 if height else VECTORS))
+
+    b.when(b.less("%count", together), few, many)
+    b.finish()
+
+
+def _store(b: Builder, shape: Shape, value: str, to: str, mask: str, left: Operand) -> None:
+    """Store what is left of a vector of positions."""
+    number, lanes = shape.number, shape.lanes
+
+    def masked() -> None:
+        number.store_masked(b, value, to, lanes, mask)
+
+    if shape.masks:
+        masked()
+    else:
+        b.when(b.less(left, lanes), masked, lambda: number.store(b, value, to, lanes))
+
+
+WEIGHTS = ("ptr params", "ptr w", "ptr to")
+
+
+def _write_weights(module: Module, shape: Shape) -> None:
+    """to[column][row] = the kernel's elements, in the order in which lines are walked."""
+    b = Builder(module, "weights", arguments(WEIGHTS))
+    word = b.words(DEPTHWISE_PARAMETERS)
+
+    def row(ky: str) -> None:
+        def element(kx: str) -> None:
+            at = b.at("%w", b.add(b.mul(ky, word["w_kernel1"]), b.mul(kx, word["w_kernel2"])), shape.number.stored)
+            shape.values.store(b, shape.number.load(b, at), b.at("%to", turned_tap(b, word, ky, kx), shape.number.kind))
+
+        b.loop(0, word["kernel2"], 1, element)
+
+    b.loop(0, word["kernel1"], 1, row)
+    b.finish()
+
+
+def _write_entry(module: Module, shape: Shape, stride: int, spacing: int, symbol: str) -> None:
+    """The kernel: work units are channels of batch items."""
+    number, kind, stored = shape.number, shape.number.kind, shape.number.stored
+    b = Builder(module, symbol, ENTRY, internal=False)
+    weights = b.stack(MOST_TAPS * number.kind_bytes)
+    work = b.stack(Copies.nbytes(shape))
+    word = b.words(DEPTHWISE_PARAMETERS)
+    starts = {name: b.buffer(word[f"{name}_slot"], word[f"{name}_offset"]) for name in ("c", "w", "x", "bias")}
+    copies = Copies(b, shape, word, stride, spacing, work)
+    has_bias = b(f"icmp ne i64 {word['has_bias']}, 0")
+    steps = b.mul(copies.down_and_across()[0], copies.line), b.mul(word["stride1"], copies.line)
+    period = b.mul(word["counts1"], word["counts2"])
+
+    def channels(first: str) -> None:
+        number_of = b.min(copies.channels, b.sub("%end", first))
+
+        def block(y: str, count: Operand, column: str, columns: Operand) -> None:
+            def copy(place: str) -> None:
+                item = b.add(first, place)
+                offset = b.add(b.mul(b.div(item, word["groups"]), word["x_batch"]),
+                               b.mul(b.rem(item, word["groups"]), word["x_group"]))
+                copies.copy(b.at(starts["x"], offset, stored), y, column, count, place)
+
+            def compute(place: str, row: str) -> None:
+                item = b.add(first, place)
+                group, output = b.rem(item, word["groups"]), b.add(b.mul(item, word["rows"]), row)
+                w = b.add(b.mul(group, word["w_group"]), b.mul(row, word["w_row"]))
+                b.call("weights", *pairs(WEIGHTS, ("%params", b.at(starts["w"], w, stored), weights)))
+                at = b.at(starts["bias"], b.mul(b.add(b.mul(group, word["rows"]), row), word["bias_stride"]), stored)
+                bias = b.when(has_bias, lambda: [number.load(b, at)], lambda: [number.zero], [kind])[0]
+                inside = b.add(b.mul(y, word["counts2"]), column)
+                c = b.at(starts["c"], b.add(b.mul(output, period), inside), stored)
+                b.call("lines", *pairs(LINES, (copies.of_channel(place), copies.line, weights, word["kernel1"], word["kernel2"],
+                                               *steps, copies.places, c, word["counts2"], count, columns)), (kind, bias))
+
+            b.loop(0, number_of, 1, copy)
+            b.loop(0, number_of, 1, lambda place: b.loop(0, word["rows"], 1, lambda row: compute(place, row)) and None)
+
+        copies.blocks(block)
+
+    b.loop("%begin", "%end", copies.channels, channels)
+    b.finish()
