@@ -25,7 +25,7 @@ class Depthwise(NamedTuple):
 
 def suits_depthwise(kernel: Sizes, stride: Sizes, dilation: Sizes, spacing: Sizes) -> bool:
     """Are there primitives for these windows? Some positions of a line must fit with all that they meet."""
-    if len(kernel) > 2 or prod(kernel) > MOST_TAPS or stride[-1] > 2 or any(s > 2 for s in spacing):
+    if len(kernel) > 2 or prod(kernel) > MOST_TAPS or stride[-1] > 2 or any(s > spacing[-1] for s in spacing) or spacing[-1] > 2:
         return False
     spans = [(k - 1) * abs(d) + 1 for k, d in zip(kernel, dilation, strict=True)]
     return prod(spans[:-1]) * (MOST_POSITIONS * stride[-1] + spans[-1] + 128) <= MOST_ELEMENTS

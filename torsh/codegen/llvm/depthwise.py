@@ -11,21 +11,19 @@ from torsh.codegen.llvm.depthwise_lines import (
     Copies,
     column_mask,
     lines_together,
-    turned_tap,
     write_copy_lines,
 )
 from torsh.codegen.llvm.gemm_shape import Shape, arguments, pairs, shape_for
 from torsh.codegen.llvm.template_builder import ENTRY, Builder, Module, Operand
 from torsh.compiler.depthwise import DEPTHWISE_PARAMETERS
-from torsh.ops.convolution_primitives import MOST_TAPS
 
 if TYPE_CHECKING:
     from torsh.codegen.llvm.target import Target
 
-# c[line][position] = bias + the sum over (column, row) of the kernel of weights[column][row] * x[line * row_step + row * y_step +
-# places[column] + position]: ``count`` lines.
-LINES = ("ptr x", "i64 line", "ptr weights", "i64 height", "i64 width", "i64 y_step", "i64 row_step", "ptr places", "ptr c",
-         "i64 c_line", "i64 count", "i64 columns")
+# c[line][position] = bias + the sum over (row, column) of the kernel of w[row * w_row + column * w_column] *
+# x[line * row_step + row * y_step + places[column] + position]: ``count`` lines.
+LINES = ("ptr x", "i64 line", "ptr w", "i64 w_row", "i64 w_column", "i64 height", "i64 width", "i64 y_step", "i64 row_step",
+         "ptr places", "ptr c", "i64 c_line", "i64 count", "i64 columns")
 
 
 def generate_depthwise(dtype_name: str, height: int, stride: int, spacing: int, target: Target, symbol: str) -> str:
@@ -34,7 +32,6 @@ def generate_depthwise(dtype_name: str, height: int, stride: int, spacing: int, 
     module = Module()
     write_copy_lines(module, shape, DEPTHWISE_PARAMETERS, stride, spacing)
     _write_lines(module, shape, height, stride)
-    _write_weights(module, shape)
     _write_entry(module, shape, stride, spacing, symbol)
     return module.render()
 
@@ -45,9 +42,12 @@ def _write_lines(module: Module, shape: Shape, height: int, stride: int) -> None
     start = b.splat(kind, lanes, "%bias")
     together = lines_together(shape)
 
-    def column_of(x: str, weights: str, rows: int, sums: list[str]) -> list[str]:
+    def factor(w: str, row: Operand) -> str:
+        return b.splat(kind, lanes, number.load(b, b.at(w, b.mul("%w_row", row), number.stored)))
+
+    def column_of(x: str, w: str, rows: int, sums: list[str]) -> list[str]:
         """Sums with the products of a column of the kernel, whose height is known: a line of x meets several rows of it."""
-        factors = [b.splat(kind, lanes, values.load(b, b.at(weights, row, kind))) for row in range(height)]
+        factors = [factor(w, row) for row in range(height)]
         for line in range(stride * (rows - 1) + height):
             value = values.load(b, x, lanes)
             for row in range(rows):
@@ -56,14 +56,14 @@ def _write_lines(module: Module, shape: Shape, height: int, stride: int) -> None
             x = b.at(x, "%line", kind)
         return sums
 
-    def any_column(x: str, weights: str, rows: int, sums: list[str]) -> list[str]:
+    def any_column(x: str, w: str, rows: int, sums: list[str]) -> list[str]:
         def kernel_row(number_of_row: str, *sums: str) -> list[str]:
-            factor = b.splat(kind, lanes, values.load(b, b.at(weights, number_of_row, kind)))
+            by = factor(w, number_of_row)
             at = b.at(x, b.mul(number_of_row, "%y_step"), kind)
             vectors = len(sums) // rows
             places = [b.at(b.at(at, b.mul("%row_step", row), kind), v * lanes, kind)
                       for row in range(rows) for v in range(vectors)]
-            return [values.multiply_add(b, values.load(b, place, lanes), factor, total, lanes)
+            return [values.multiply_add(b, values.load(b, place, lanes), by, total, lanes)
                     for place, total in zip(places, sums, strict=True)]
 
         return b.loop(0, "%height", 1, kernel_row, [(values.vector(lanes), total) for total in sums])
@@ -74,8 +74,8 @@ def _write_lines(module: Module, shape: Shape, height: int, stride: int) -> None
         def column(j: str) -> None:
             def tap(place: str, *sums: str) -> list[str]:
                 at = b.at(x, b.add(b.load("i64", b.at("%places", place, "i64"), 8), j), kind)
-                weights = b.at("%weights", b.mul(place, "%height"), kind)
-                return (column_of if height else any_column)(at, weights, rows, list(sums))
+                w = b.at("%w", b.mul("%w_column", place), number.stored)
+                return (column_of if height else any_column)(at, w, rows, list(sums))
 
             sums = b.loop(0, "%width", 1, tap, [(values.vector(lanes), start)] * (rows * vectors))
             left = b.sub("%columns", j)
@@ -111,30 +111,17 @@ def _store(b: Builder, shape: Shape, value: str, to: str, mask: str, left: Opera
         b.when(b.less(left, lanes), masked, lambda: number.store(b, value, to, lanes))
 
 
-WEIGHTS = ("ptr params", "ptr w", "ptr to")
-
-
-def _write_weights(module: Module, shape: Shape) -> None:
-    """to[column][row] = the kernel's elements, in the order in which lines are walked."""
-    b = Builder(module, "weights", arguments(WEIGHTS))
-    word = b.words(DEPTHWISE_PARAMETERS)
-
-    def row(ky: str) -> None:
-        def element(kx: str) -> None:
-            at = b.at("%w", b.add(b.mul(ky, word["w_kernel1"]), b.mul(kx, word["w_kernel2"])), shape.number.stored)
-            shape.values.store(b, shape.number.load(b, at), b.at("%to", turned_tap(b, word, ky, kx), shape.number.kind))
-
-        b.loop(0, word["kernel2"], 1, element)
-
-    b.loop(0, word["kernel1"], 1, row)
-    b.finish()
+def _walk(b: Builder, word: dict[str, str], dimension: int) -> tuple[Operand, Operand]:
+    """(first element of the weight as lines are walked, forwards; step to the next one) along a dimension."""
+    step, turned = word[f"w_kernel{dimension}"], b.less(word[f"dilation{dimension}"], 0)
+    last = b.mul(b.sub(word[f"kernel{dimension}"], 1), step)
+    return b.select(turned, last, 0), b.select(turned, b.sub(0, step), step)
 
 
 def _write_entry(module: Module, shape: Shape, stride: int, spacing: int, symbol: str) -> None:
     """The kernel: work units are channels of batch items."""
     number, kind, stored = shape.number, shape.number.kind, shape.number.stored
     b = Builder(module, symbol, ENTRY, internal=False)
-    weights = b.stack(MOST_TAPS * number.kind_bytes)
     work = b.stack(Copies.nbytes(shape))
     word = b.words(DEPTHWISE_PARAMETERS)
     starts = {name: b.buffer(word[f"{name}_slot"], word[f"{name}_offset"]) for name in ("c", "w", "x", "bias")}
@@ -142,6 +129,8 @@ def _write_entry(module: Module, shape: Shape, stride: int, spacing: int, symbol
     has_bias = b(f"icmp ne i64 {word['has_bias']}, 0")
     steps = b.mul(copies.down_and_across()[0], copies.line), b.mul(word["stride1"], copies.line)
     period = b.mul(word["counts1"], word["counts2"])
+    (first_row, w_row), (first_column, w_column) = _walk(b, word, 1), _walk(b, word, 2)
+    first_tap = b.add(first_row, first_column)
 
     def channels(first: str) -> None:
         number_of = b.min(copies.channels, b.sub("%end", first))
@@ -156,14 +145,14 @@ def _write_entry(module: Module, shape: Shape, stride: int, spacing: int, symbol
             def compute(place: str, row: str) -> None:
                 item = b.add(first, place)
                 group, output = b.rem(item, word["groups"]), b.add(b.mul(item, word["rows"]), row)
-                w = b.add(b.mul(group, word["w_group"]), b.mul(row, word["w_row"]))
-                b.call("weights", *pairs(WEIGHTS, ("%params", b.at(starts["w"], w, stored), weights)))
+                tap = b.add(b.add(b.mul(group, word["w_group"]), b.mul(row, word["w_row"])), first_tap)
                 at = b.at(starts["bias"], b.mul(b.add(b.mul(group, word["rows"]), row), word["bias_stride"]), stored)
                 bias = b.when(has_bias, lambda: [number.load(b, at)], lambda: [number.zero], [kind])[0]
                 inside = b.add(b.mul(y, word["counts2"]), column)
                 c = b.at(starts["c"], b.add(b.mul(output, period), inside), stored)
-                b.call("lines", *pairs(LINES, (copies.of_channel(place), copies.line, weights, word["kernel1"], word["kernel2"],
-                                               *steps, copies.places, c, word["counts2"], count, columns)), (kind, bias))
+                b.call("lines", *pairs(LINES, (copies.of_channel(place), copies.line, b.at(starts["w"], tap, stored), w_row, w_column,
+                                               word["kernel1"], word["kernel2"], *steps, copies.places, c, word["counts2"],
+                                               count, columns)), (kind, bias))
 
             b.loop(0, number_of, 1, copy)
             b.loop(0, number_of, 1, lambda place: b.loop(0, word["rows"], 1, lambda row: compute(place, row)) and None)

@@ -105,15 +105,6 @@ class Copies:
         b.loop(0, word["counts1"], self.at_once, lines)
 
 
-def turned_tap(b: Builder, word: dict[str, str], ky: Operand, kx: Operand) -> Operand:
-    """The place of an element of the kernel among those of its columns, as lines are walked: forwards."""
-    places = []
-    for d, k in ((1, ky), (2, kx)):
-        last = b.sub(b.sub(word[f"kernel{d}"], 1), k)
-        places.append(b.select(b.less(word[f"dilation{d}"], 0), last, k))
-    return b.add(b.mul(places[1], word["kernel1"]), places[0])
-
-
 def column_mask(b: Builder, shape: Shape, left: Operand) -> str:
     """The mask of a vector where ``left`` positions are left, which may be too many, or too few."""
     count = b.min(b.select(b.less(left, 0), 0, left), shape.lanes)
@@ -128,8 +119,13 @@ def write_copy_lines(module: Module, shape: Shape, parameters: tuple[str, ...], 
     part_length = b.div("%line", stride)
     odd = b("and i64 %x_start, 1") if spacing == 2 else "0"
     first = b(f"ashr i64 {b.add('%x_start', odd)}, 1") if spacing == 2 else "%x_start"
-    spacing_y = b.sub(word["spacing0"], 1)             # 0 or 1
     flags = f"<{lanes} x i1>"
+    # Lines from ``low`` to ``high`` exist, of a spaced input every second one.
+    low = b.min(b.select(b.less("%y", 0), b.sub(0, "%y"), 0), "%lines")
+    height = b.add(b.mul(b.sub(word["sizes1"], 1), word["spacing0"]), 1)
+    high = b.min(b.sub(height, "%y"), "%lines")
+    high = b.select(b.less(high, low), low, high)
+    spacing_y = b.sub(word["spacing0"], 1)             # 0 or 1
 
     def masked(x: Operand) -> tuple[Operand, str]:
         outside = column_mask(b, shape, b.sub(0, x))
@@ -140,26 +136,32 @@ def write_copy_lines(module: Module, shape: Shape, parameters: tuple[str, ...], 
         """Vectors from ``at`` on of each part of all lines; of a spaced input, two vectors."""
         sources = [masked(b.add(first, b.add(b.div(b.mul(at, stride), spacing), part * lanes))) for part in range(stride)]
 
-        def line(number_of_line: str) -> None:
-            virtual = b.add("%y", number_of_line)
-            y = b(f"ashr i64 {virtual}, {spacing_y}")
-            exists = b.both(b(f"icmp ult i64 {y}, {word['sizes1']}"), b.equal(b(f"and i64 {virtual}, {spacing_y}"), 0))
+        def load(y: Operand) -> list[str]:
             source = b.at("%x", b.mul(y, word["x_strides1"]), number.stored)
-            loaded = b.when(exists, lambda: [number.load_masked(b, b.at(source, x, number.stored), lanes, mask)
-                                             for x, mask in sources], lambda: ["zeroinitializer"] * stride,
-                            [number.vector(lanes)] * stride)
+            return [number.load_masked(b, b.at(source, x, number.stored), lanes, mask) for x, mask in sources]
+
+        def line(number_of_line: str) -> None:
+            y = b.add("%y", number_of_line)
+            if spacing == 1:
+                put(number_of_line, load(y))
+                return
+            there = b.equal(b(f"and i64 {y}, {spacing_y}"), 0)
+            loaded = b.when(there, lambda: load(b(f"lshr i64 {y}, {spacing_y}")), lambda: ["zeroinitializer"],
+                            [number.vector(lanes)])
+            put(number_of_line, _spread(b, shape, loaded[0], b.equal(odd, 0)))
+
+        def put(number_of_line: str, loaded: list[str]) -> None:
             to = b.at("%to", b.add(b.mul(number_of_line, "%line"), at), kind)
-            if spacing == 2:
-                stored = _spread(b, shape, loaded[0], b.equal(odd, 0))
-            elif stride == 2:
-                stored = [b.shuffle(kind, lanes, *loaded, range(part, 2 * lanes, 2)) for part in range(2)]
-            else:
-                stored = loaded
+            if stride == 2:
+                loaded = [b.shuffle(kind, lanes, *loaded, range(part, 2 * lanes, 2)) for part in range(2)]
             apart = lanes if spacing == 2 else part_length
-            for part, value in enumerate(stored):
+            for part, value in enumerate(loaded):
                 values.store(b, value, b.at(to, b.mul(part, apart), kind), lanes)
 
-        b.loop(0, "%lines", 1, line)
+        nothing = ["zeroinitializer"] * (stride * spacing)
+        b.loop(0, low, 1, lambda number_of_line: put(number_of_line, nothing))
+        b.loop(low, high, 1, line)
+        b.loop(high, "%lines", 1, lambda number_of_line: put(number_of_line, nothing))
 
     b.loop(0, part_length, lanes * spacing, vectors)
     b.finish()

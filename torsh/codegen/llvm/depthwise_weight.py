@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torsh.codegen.llvm.depthwise_lines import VECTORS, Copies, column_mask, lines_together, turned_tap, write_copy_lines
+from torsh.codegen.llvm.depthwise_lines import VECTORS, Copies, column_mask, lines_together, write_copy_lines
 from torsh.codegen.llvm.gemm_shape import Shape, arguments, pairs, shape_for
 from torsh.codegen.llvm.template_builder import ENTRY, Builder, Module, Operand
 from torsh.compiler.depthwise import DEPTHWISE_WEIGHT_PARAMETERS
@@ -15,9 +15,10 @@ from torsh.ops.convolution_primitives import MOST_TAPS
 if TYPE_CHECKING:
     from torsh.codegen.llvm.target import Target
 
-# sums[column][row] += products of ``count`` lines of g and of x, whose elements are where :data:`depthwise.LINES` has them.
-LINES = ("ptr x", "i64 line", "ptr sums", "i64 height", "i64 width", "i64 y_step", "i64 row_step", "ptr places", "ptr g",
-         "i64 g_line", "i64 count", "i64 columns")
+# sums[column][row] += products of ``count`` lines of g and of x, whose elements are where :data:`depthwise.LINES` has them, of
+# ``items`` batch items.
+LINES = ("ptr x", "i64 x_item", "i64 line", "ptr sums", "i64 height", "i64 width", "i64 y_step", "i64 row_step", "ptr places",
+         "ptr g", "i64 g_item", "i64 g_line", "i64 items", "i64 count", "i64 columns")
 ENOUGH_SUMS = 8      # that do not wait for each other
 
 
@@ -50,6 +51,7 @@ def _write_columns(module: Module, shape: Shape, height: int, stride: int) -> No
     b = Builder(module, "lines", arguments(LINES))
     sets = -(-ENOUGH_SUMS // height) if shape.masks or height == 3 else 1
     together = lines_together(shape)
+    whole = b.mul(b.div("%count", together), together)
 
     def lines(x: str, g: str, mask: str, left: Operand, rows: int, sums: list[str]) -> list[str]:
         gradients = [_load(b, shape, b.at(g, b.mul("%g_line", row), number.stored), mask, left, True) for row in range(rows)]
@@ -67,19 +69,24 @@ def _write_columns(module: Module, shape: Shape, height: int, stride: int) -> No
         origin = b.at("%x", b.load("i64", b.at("%places", place, "i64"), 8), kind)
         to = b.at("%sums", b.mul(b.mul(place, height), lanes), kind)
 
-        def column(j: str, *sums: str) -> list[str]:
-            left = b.sub("%columns", j)
-            mask = column_mask(b, shape, left)
+        def item(number_of_item: str, *sums: str) -> list[str]:
+            x0 = b.at(origin, b.mul(number_of_item, "%x_item"), kind)
+            g0 = b.at("%g", b.mul(number_of_item, "%g_item"), number.stored)
 
-            def some(y: Operand, rows: int, sums: tuple[str, ...]) -> list[str]:
-                x = b.at(origin, b.add(b.mul(y, "%row_step"), j), kind)
-                return lines(x, b.at("%g", b.add(b.mul(y, "%g_line"), j), number.stored), mask, left, rows, list(sums))
+            def column(j: str, *sums: str) -> list[str]:
+                left = b.sub("%columns", j)
+                mask = column_mask(b, shape, left)
 
-            whole = b.mul(b.div("%count", together), together)
-            sums_ = b.loop(0, whole, together, lambda y, *s: some(y, together, s), [(vector, v) for v in sums])
-            return b.loop(whole, "%count", 1, lambda y, *s: some(y, 1, s), [(vector, v) for v in sums_])
+                def some(y: Operand, rows: int, sums: tuple[str, ...]) -> list[str]:
+                    g = b.at(g0, b.add(b.mul(y, "%g_line"), j), number.stored)
+                    return lines(b.at(x0, b.add(b.mul(y, "%row_step"), j), kind), g, mask, left, rows, list(sums))
 
-        sums = b.loop(0, "%columns", lanes, column, [(vector, "zeroinitializer")] * (sets * height))
+                most = b.loop(0, whole, together, lambda y, *s: some(y, together, s), [(vector, v) for v in sums])
+                return b.loop(whole, "%count", 1, lambda y, *s: some(y, 1, s), [(vector, v) for v in most])
+
+            return b.loop(0, "%columns", lanes, column, [(vector, v) for v in sums])
+
+        sums = b.loop(0, "%items", 1, item, [(vector, "zeroinitializer")] * (sets * height))
         for row in range(height):
             total = values.load(b, b.at(to, row * lanes, kind), lanes)
             for value in sums[row::height]:
@@ -100,8 +107,10 @@ def _write_elements(module: Module, shape: Shape) -> None:
         origin = b.at("%x", b.add(b.load("i64", b.at("%places", place, "i64"), 8), b.mul(row, "%y_step")), kind)
         to = b.at("%sums", b.mul(b.add(b.mul(place, "%height"), row), lanes), kind)
 
-        def line(y: str, *sums: str) -> list[str]:
-            x, g = b.at(origin, b.mul(y, "%row_step"), kind), b.at("%g", b.mul(y, "%g_line"), number.stored)
+        def line(number_of_line: str, *sums: str) -> list[str]:
+            item, y = b.div(number_of_line, "%count"), b.rem(number_of_line, "%count")
+            x = b.at(origin, b.add(b.mul(item, "%x_item"), b.mul(y, "%row_step")), kind)
+            g = b.at("%g", b.add(b.mul(item, "%g_item"), b.mul(y, "%g_line")), number.stored)
             whole = b.mul(b.div("%columns", VECTORS * lanes), VECTORS * lanes)
 
             def vectors(j: str, *sums: str) -> list[str]:
@@ -118,7 +127,7 @@ def _write_elements(module: Module, shape: Shape) -> None:
             sums_ = b.loop(0, whole, VECTORS * lanes, vectors, [(vector, v) for v in sums])
             return [*b.loop(whole, "%columns", lanes, rest, [(vector, sums_[0])]), *sums_[1:]]
 
-        sums = b.loop(0, "%count", 1, line, [(vector, "zeroinitializer")] * VECTORS)
+        sums = b.loop(0, b.mul("%items", "%count"), 1, line, [(vector, "zeroinitializer")] * VECTORS)
         total = values.load(b, to, lanes)
         for value in sums:
             total = values.add(b, total, value, lanes)
@@ -149,15 +158,12 @@ def _write_entry(module: Module, shape: Shape, stride: int, symbol: str) -> None
             number_of = b.min(copies.channels, b.sub(word["batch"], first))
 
             def block(y: str, count: Operand, column: str, columns: Operand) -> None:
-                def compute(place: str) -> None:
-                    inside = b.add(b.mul(y, word["counts2"]), column)
-                    at = b.at(g, b.add(b.mul(b.add(first, place), word["g_batch"]), inside), stored)
-                    b.call("lines", *pairs(LINES, (copies.of_channel(place), copies.line, sums, word["kernel1"],
-                                                   word["kernel2"], *steps, copies.places, at, word["counts2"], count, columns)))
-
                 b.loop(0, number_of, 1, lambda place: copies.copy(
                     b.at(x, b.mul(b.add(first, place), word["x_batch"]), stored), y, column, count, place))
-                b.loop(0, number_of, 1, compute)
+                inside = b.add(b.add(b.mul(y, word["counts2"]), column), b.mul(first, word["g_batch"]))
+                b.call("lines", *pairs(LINES, (copies.memory, copies.plane, copies.line, sums, word["kernel1"],
+                                               word["kernel2"], *steps, copies.places, b.at(g, inside, stored),
+                                               word["g_batch"], word["counts2"], number_of, count, columns)))
 
             copies.blocks(block)
 
@@ -165,7 +171,10 @@ def _write_entry(module: Module, shape: Shape, stride: int, symbol: str) -> None
         c = b.at(starts["c"], b.mul(b.add(b.mul(group, word["rows"]), row), word["taps"]), kind)
 
         def tap(ky: str, kx: str) -> None:
-            total = shape.values.load(b, b.at(sums, b.mul(turned_tap(b, word, ky, kx), lanes), kind), lanes)
+            walked = [b.select(b.less(word[f"dilation{d}"], 0), b.sub(b.sub(word[f"kernel{d}"], 1), k), k)
+                      for d, k in ((1, ky), (2, kx))]
+            place = b.add(b.mul(walked[1], word["kernel1"]), walked[0])
+            total = shape.values.load(b, b.at(sums, b.mul(place, lanes), kind), lanes)
             shape.values.store(b, _lane_sum(b, shape, total), b.at(c, b.add(b.mul(ky, word["kernel2"]), kx), kind))
 
         b.loop(0, word["kernel1"], 1, lambda ky: b.loop(0, word["kernel2"], 1, lambda kx: tap(ky, kx)) and None)
