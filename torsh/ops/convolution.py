@@ -40,8 +40,8 @@ from torsh.ops.convolution_primitives import (
     WindowGeometry,
     whole,
 )
-from torsh.ops.depthwise_primitives import DEPTHWISE, DEPTHWISE_WEIGHT, Depthwise, suits_depthwise
 from torsh.ops.define import Array, convert, wide
+from torsh.ops.depthwise_primitives import DEPTHWISE, DEPTHWISE_WEIGHT, Depthwise, suits_depthwise
 from torsh.ops.expr import TABLE, Expr, Op, Shape, emit, emit1, emit2
 from torsh.ops.windows import (
     Pairs,

@@ -144,7 +144,7 @@ def _write_turn_out(module: Module, shape: Shape) -> None:
 
 
 def _write_direct(module: Module, shape: Shape) -> None:
-    number, kind, stored, columns = shape.number, shape.number.kind, shape.number.stored, shape.columns
+    kind, stored, columns = shape.number.kind, shape.number.stored, shape.columns
     room = _Room(shape)
     b = Builder(module, "direct", arguments(BLOCK))
     table = b.stack(shape.depth * TAP_BYTES)

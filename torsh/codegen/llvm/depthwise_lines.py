@@ -153,7 +153,7 @@ def write_copy_lines(module: Module, shape: Shape, parameters: tuple[str, ...], 
         def put(number_of_line: str, loaded: list[str]) -> None:
             to = b.at("%to", b.add(b.mul(number_of_line, "%line"), at), kind)
             if stride == 2:
-                loaded = [b.shuffle(kind, lanes, *loaded, range(part, 2 * lanes, 2)) for part in range(2)]
+                loaded = [b.shuffle(kind, lanes, loaded[0], loaded[1], range(part, 2 * lanes, 2)) for part in range(2)]
             apart = lanes if spacing == 2 else part_length
             for part, value in enumerate(loaded):
                 values.store(b, value, b.at(to, b.mul(part, apart), kind), lanes)
@@ -173,7 +173,7 @@ def _spread(b: Builder, shape: Shape, value: str, even: str) -> list[str]:
     result = []
     for half in range(2):
         elements = range(half * lanes // 2, (half + 1) * lanes // 2)
-        shuffled = [b.shuffle(kind, lanes, value, "zeroinitializer",
-                              [x for e in elements for x in ((e, lanes) if first else (lanes, e))]) for first in (True, False)]
-        result.append(b.select(even, *shuffled, vector))
+        first, second = [b.shuffle(kind, lanes, value, "zeroinitializer",
+                                   [x for e in elements for x in ((e, lanes) if front else (lanes, e))]) for front in (True, False)]
+        result.append(b.select(even, first, second, vector))
     return result
