@@ -2,7 +2,8 @@
 
 They become products with windows that are gathered on the way (``convolution_primitives.py``). Where windows do not overlap,
 and for complex numbers, windows are laid out as columns (N, groups, channels * kernel, positions) and one batched matrix
-product writes the channels-first result. Depthwise convolutions are sums over windows.
+product writes the channels-first result. Depthwise convolutions have primitives of their own (``depthwise_primitives.py``), or
+are sums over windows.
 """
 from __future__ import annotations
 
