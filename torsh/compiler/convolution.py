@@ -107,7 +107,7 @@ def convolution(dtype: DType, c: BufferRef, w: BufferRef, x: BufferRef, sizes: S
     taps = sum([p.windows.taps for p in phases])
     for p in phases:
         windows = p.windows
-        fold, m_block, n_block = _blocks(windows, rows, windows.taps / taps)
+        fold, m_block, n_block = _blocks(windows, rows, taps)
         units = windows.batch // fold * windows.groups * _ceil_div(rows, m_block) * _ceil_div(fold * windows.positions, n_block)
         steps = (0,) * (3 - len(sizes)) + tuple([a * b for a, b in zip(contiguous_strides(sizes), p.c_steps, strict=True)])
         run = windows.positions if all(s == 1 for s in p.c_steps) else windows.counts[-1]
@@ -137,16 +137,16 @@ def _weight_words(windows: Windows, strides: Sequence[int]) -> tuple[int, ...]:
     return (group, row, channel, tap, *(0,) * (3 - len(kernel)), *kernel, layout)
 
 
-def _blocks(windows: Windows, rows: int, share: float) -> tuple[int, int, int]:
+def _blocks(windows: Windows, rows: int, taps: int) -> tuple[int, int, int]:
     """(batch items whose positions are one row of columns, rows, columns of a work unit).
 
-    share: of this phase in all products. Units are small: what is not shared, packing, is done once for the units of a chunk.
+    taps: of all phases, which share the units. Units are small: what is not shared, packing, is done once for the units of a chunk.
     """
     positions, k = windows.positions, windows.channels * windows.taps
     # Small images share register tiles.
     fold = windows.batch if positions < _SMALL_IMAGE and positions % 32 else 1
     items, columns = windows.batch // fold * windows.groups, fold * positions
-    wanted = max(1, min(int(_MOST_UNITS * share), items * rows * columns * k // _UNIT_PRODUCTS))
+    wanted = max(1, min(_MOST_UNITS * windows.taps // taps, items * rows * columns * k // _UNIT_PRODUCTS))
     blocks = _ceil_div(wanted, items)
     # Chunks of columns pack the same weights; chunks of rows copy or pack the same input, which costs less per element.
     if columns * items < 2 * rows:
