@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torsh.codegen.llvm.depthwise_lines import (
+    MOST_LINES,
     VECTORS,
     Copies,
     column_mask,
@@ -41,6 +42,7 @@ def _write_lines(module: Module, shape: Shape, height: int, stride: int) -> None
     b = Builder(module, "lines", arguments((*LINES, f"{kind} bias")))
     start = b.splat(kind, lanes, "%bias")
     together = lines_together(shape)
+    paired = together == MOST_LINES                # enough registers for two vectors of each line
 
     def factor(w: str, row: Operand) -> str:
         return b.splat(kind, lanes, number.load(b, b.at(w, b.mul("%w_row", row), number.stored)))
@@ -48,11 +50,14 @@ def _write_lines(module: Module, shape: Shape, height: int, stride: int) -> None
     def column_of(x: str, w: str, rows: int, sums: list[str]) -> list[str]:
         """Sums with the products of a column of the kernel, whose height is known: a line of x meets several rows of it."""
         factors = [factor(w, row) for row in range(height)]
+        vectors = len(sums) // rows
         for line in range(stride * (rows - 1) + height):
-            value = values.load(b, x, lanes)
-            for row in range(rows):
-                if 0 <= line - stride * row < height:
-                    sums[row] = values.multiply_add(b, value, factors[line - stride * row], sums[row], lanes)
+            for v in range(vectors):
+                value = values.load(b, b.at(x, v * lanes, kind), lanes)
+                for row in range(rows):
+                    tap, place = line - stride * row, row * vectors + v
+                    if 0 <= tap < height:
+                        sums[place] = values.multiply_add(b, value, factors[tap], sums[place], lanes)
             x = b.at(x, "%line", kind)
         return sums
 
@@ -68,7 +73,8 @@ def _write_lines(module: Module, shape: Shape, height: int, stride: int) -> None
 
         return b.loop(0, "%height", 1, kernel_row, [(values.vector(lanes), total) for total in sums])
 
-    def block(y: Operand, rows: int, vectors: int) -> None:
+    def block(y: Operand, rows: int, vectors: int, low: Operand, high: Operand) -> None:
+        """Positions from ``low`` to ``high`` of some lines, some vectors at a time."""
         x, c = b.at("%x", b.mul(y, "%row_step"), kind), b.at("%c", b.mul(y, "%c_line"), number.stored)
 
         def column(j: str) -> None:
@@ -85,14 +91,22 @@ def _write_lines(module: Module, shape: Shape, height: int, stride: int) -> None
                 to = b.at(b.at(c, b.add(b.mul("%c_line", row), j), number.stored), v * lanes, number.stored)
                 _store(b, shape, total, to, masks[v], b.sub(left, v * lanes))
 
-        b.loop(0, "%columns", lanes * vectors, column)
+        b.loop(low, high, lanes * vectors, column)
 
     def many() -> None:
         last = b.sub("%count", together)           # the last lines may be computed twice
-        b.loop(0, "%count", together, lambda y: block(b.min(y, last), together, 1))
+        pairs_end = b.mul(b.div(b.add("%columns", lanes - 1), 2 * lanes), 2 * lanes) if paired else 0
+
+        def some(y: str) -> None:
+            start = b.min(y, last)
+            if paired:
+                block(start, together, 2, 0, pairs_end)
+            block(start, together, 1, pairs_end, "%columns")
+
+        b.loop(0, "%count", together, some)
 
     def few() -> None:
-        b.loop(0, "%count", 1, lambda y: block(y, 1, 1 if height else VECTORS))
+        b.loop(0, "%count", 1, lambda y: block(y, 1, 1 if height else VECTORS, 0, "%columns"))
 
     b.when(b.less("%count", together), few, many)
     b.finish()
