@@ -149,13 +149,13 @@ def _write_entry(module: Module, shape: Shape, stride: int, spacing: int, symbol
     def channels(first: str) -> None:
         number_of = b.min(copies.channels, b.sub("%end", first))
 
-        def block(y: str, count: Operand, column: str, columns: Operand) -> None:
-            def copy(place: str) -> None:
-                item = b.add(first, place)
-                offset = b.add(b.mul(b.div(item, word["groups"]), word["x_batch"]),
-                               b.mul(b.rem(item, word["groups"]), word["x_group"]))
-                copies.copy(b.at(starts["x"], offset, stored), y, column, count, place)
+        def source(place: str) -> str:
+            item = b.add(first, place)
+            offset = b.add(b.mul(b.div(item, word["groups"]), word["x_batch"]),
+                           b.mul(b.rem(item, word["groups"]), word["x_group"]))
+            return b.at(starts["x"], offset, stored)
 
+        def block(y: str, count: Operand, column: str, columns: Operand) -> None:
             def compute(place: str, row: str) -> None:
                 item = b.add(first, place)
                 group, output = b.rem(item, word["groups"]), b.add(b.mul(item, word["rows"]), row)
@@ -168,9 +168,10 @@ def _write_entry(module: Module, shape: Shape, stride: int, spacing: int, symbol
                                                word["kernel1"], word["kernel2"], *steps, copies.places, c, word["counts2"],
                                                count, columns)), (kind, bias))
 
-            b.loop(0, number_of, 1, copy)
+            copies.copy(number_of, y, column, count)
             b.loop(0, number_of, 1, lambda place: b.loop(0, word["rows"], 1, lambda row: compute(place, row)) and None)
 
+        copies.take(number_of, source)
         copies.blocks(block)
 
     b.loop("%begin", "%end", copies.channels, channels)

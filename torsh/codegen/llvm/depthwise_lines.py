@@ -17,7 +17,8 @@ MOST_LINES: Final = 7              # of positions that are computed together
 VECTORS: Final = 4                 # of a line that are computed together where there are not so many lines
 ENOUGH_ELEMENTS: Final = 8 << 10   # of lines: for the first-level cache
 MOST_CHANNELS: Final = 8           # whose lines are copied before they are read
-COPY = ("ptr params", "ptr x", "i64 y", "i64 x_start", "i64 lines", "ptr to", "i64 line")
+# Of some channels, ``plane`` elements apart.
+COPY = ("ptr params", "ptr sources", "i64 channels", "i64 y", "i64 x_start", "i64 lines", "ptr to", "i64 line", "i64 plane")
 
 
 def lines_together(shape: Shape) -> int:
@@ -32,7 +33,8 @@ class Copies:
         self.b, self.shape, self.word, self.stride = b, shape, word, stride
         (self.reach_y, self.first_y), (reach_x, self.first_x) = reach(b, word, 1), reach(b, word, 2)
         together = lines_together(shape)
-        self.places, self.memory = work, b.at(work, 8 * MOST_TAPS, "i8")
+        self.places, self.sources = work, b.at(work, 8 * MOST_TAPS, "i8")
+        self.memory = b.at(work, 8 * (MOST_TAPS + MOST_CHANNELS), "i8")
         self.columns = b.min(word["counts2"], MOST_POSITIONS)
         # A part is made of what every stride-th element of a line is.
         part = b.add(self.columns, b.add(b.div(reach_x, stride), 1))
@@ -53,7 +55,7 @@ class Copies:
     def nbytes(shape: Shape) -> int:
         """Memory of the copies and what belongs to them."""
         slack = (VECTORS + 2) * shape.lanes               # read beyond the last line, and not used
-        return 8 * MOST_TAPS + (MOST_ELEMENTS + slack) * shape.number.kind_bytes
+        return 8 * (MOST_TAPS + MOST_CHANNELS) + (MOST_ELEMENTS + slack) * shape.number.kind_bytes
 
     def _fitting(self, elements: int) -> str:
         """Lines of positions that can be computed with so many elements; at least one."""
@@ -82,12 +84,17 @@ class Copies:
         self.b.module.declare("i64 @llvm.abs.i64(i64, i1)")
         return [self.b(f"call i64 @llvm.abs.i64(i64 {self.word[f'dilation{d}']}, i1 false)") for d in (1, 2)]
 
-    def copy(self, x: str, y: Operand, column: Operand, count: Operand, number: Operand) -> None:
-        """Copy what ``count`` lines of positions from (y, column) on meet, to the place of the ``number``-th channel."""
+    def take(self, number: Operand, source: Callable[[str], str]) -> None:
+        """Copy the channels whose addresses are ``source(place)`` from now on."""
+        self.b.loop(0, number, 1, lambda place: self.b.store("ptr", source(place), self.b.at(self.sources, place, "ptr"), 8))
+
+    def copy(self, number: Operand, y: Operand, column: Operand, count: Operand) -> None:
+        """Copy what ``count`` lines of positions from (y, column) on meet, of the first channels."""
         b, word = self.b, self.word
         top = b.add(b.sub(b.mul(y, word["stride1"]), word["padding1"]), self.first_y)
         left = b.add(b.sub(b.mul(column, self.stride), word["padding2"]), self.first_x)
-        b.call("copy_lines", *pairs(COPY, ("%params", x, top, left, self.lines(count), self.of_channel(number), self.line)))
+        b.call("copy_lines", *pairs(COPY, ("%params", self.sources, number, top, left, self.lines(count), self.memory,
+                                           self.line, self.plane)))
 
     def of_channel(self, number: Operand) -> str:
         """The copy of the ``number``-th channel."""
@@ -136,32 +143,38 @@ def write_copy_lines(module: Module, shape: Shape, parameters: tuple[str, ...], 
         """Vectors from ``at`` on of each part of all lines; of a spaced input, two vectors."""
         sources = [masked(b.add(first, b.add(b.div(b.mul(at, stride), spacing), part * lanes))) for part in range(stride)]
 
-        def load(y: Operand) -> list[str]:
-            source = b.at("%x", b.mul(y, word["x_strides1"]), number.stored)
-            return [number.load_masked(b, b.at(source, x, number.stored), lanes, mask) for x, mask in sources]
+        def channel(number_of_channel: str) -> None:
+            x = b.load("ptr", b.at("%sources", number_of_channel, "ptr"), 8)
+            start = b.at("%to", b.add(b.mul(number_of_channel, "%plane"), at), kind)
 
-        def line(number_of_line: str) -> None:
-            y = b.add("%y", number_of_line)
-            if spacing == 1:
-                put(number_of_line, load(y))
-                return
-            there = b.equal(b(f"and i64 {y}, {spacing_y}"), 0)
-            loaded = b.when(there, lambda: load(b(f"lshr i64 {y}, {spacing_y}")), lambda: ["zeroinitializer"],
-                            [number.vector(lanes)])
-            put(number_of_line, _spread(b, shape, loaded[0], b.equal(odd, 0)))
+            def load(y: Operand) -> list[str]:
+                source = b.at(x, b.mul(y, word["x_strides1"]), number.stored)
+                return [number.load_masked(b, b.at(source, place, number.stored), lanes, mask) for place, mask in sources]
 
-        def put(number_of_line: str, loaded: list[str]) -> None:
-            to = b.at("%to", b.add(b.mul(number_of_line, "%line"), at), kind)
-            if stride == 2:
-                loaded = [b.shuffle(kind, lanes, loaded[0], loaded[1], range(part, 2 * lanes, 2)) for part in range(2)]
-            apart = lanes if spacing == 2 else part_length
-            for part, value in enumerate(loaded):
-                values.store(b, value, b.at(to, b.mul(part, apart), kind), lanes)
+            def line(number_of_line: str) -> None:
+                y = b.add("%y", number_of_line)
+                if spacing == 1:
+                    put(number_of_line, load(y))
+                    return
+                there = b.equal(b(f"and i64 {y}, {spacing_y}"), 0)
+                loaded = b.when(there, lambda: load(b(f"lshr i64 {y}, {spacing_y}")), lambda: ["zeroinitializer"],
+                                [number.vector(lanes)])
+                put(number_of_line, _spread(b, shape, loaded[0], b.equal(odd, 0)))
 
-        nothing = ["zeroinitializer"] * (stride * spacing)
-        b.loop(0, low, 1, lambda number_of_line: put(number_of_line, nothing))
-        b.loop(low, high, 1, line)
-        b.loop(high, "%lines", 1, lambda number_of_line: put(number_of_line, nothing))
+            def put(number_of_line: str, loaded: list[str]) -> None:
+                to = b.at(start, b.mul(number_of_line, "%line"), kind)
+                if stride == 2:
+                    loaded = [b.shuffle(kind, lanes, loaded[0], loaded[1], range(part, 2 * lanes, 2)) for part in range(2)]
+                apart = lanes if spacing == 2 else part_length
+                for part, value in enumerate(loaded):
+                    values.store(b, value, b.at(to, b.mul(part, apart), kind), lanes)
+
+            nothing = ["zeroinitializer"] * (stride * spacing)
+            b.loop(0, low, 1, lambda number_of_line: put(number_of_line, nothing))
+            b.loop(low, high, 1, line)
+            b.loop(high, "%lines", 1, lambda number_of_line: put(number_of_line, nothing))
+
+        b.loop(0, "%channels", 1, channel)
 
     b.loop(0, part_length, lanes * spacing, vectors)
     b.finish()

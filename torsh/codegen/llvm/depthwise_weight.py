@@ -158,13 +158,13 @@ def _write_entry(module: Module, shape: Shape, stride: int, symbol: str) -> None
             number_of = b.min(copies.channels, b.sub(word["batch"], first))
 
             def block(y: str, count: Operand, column: str, columns: Operand) -> None:
-                b.loop(0, number_of, 1, lambda place: copies.copy(
-                    b.at(x, b.mul(b.add(first, place), word["x_batch"]), stored), y, column, count, place))
+                copies.copy(number_of, y, column, count)
                 inside = b.add(b.add(b.mul(y, word["counts2"]), column), b.mul(first, word["g_batch"]))
                 b.call("lines", *pairs(LINES, (copies.memory, copies.plane, copies.line, sums, word["kernel1"],
                                                word["kernel2"], *steps, copies.places, b.at(g, inside, stored),
                                                word["g_batch"], word["counts2"], number_of, count, columns)))
 
+            copies.take(number_of, lambda place: b.at(x, b.mul(b.add(first, place), word["x_batch"]), stored))
             copies.blocks(block)
 
         b.loop(0, word["batch"], copies.channels, items)
