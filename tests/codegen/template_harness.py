@@ -83,7 +83,6 @@ def guarded(shape: tuple[int, ...], dtype: Any, at_end: bool = True) -> np.ndarr
     base = ctypes.addressof(ctypes.c_char.from_buffer(memory))
     for edge in (base, base + page + inside):
         assert _libc.mprotect(ctypes.c_void_p(edge), ctypes.c_size_t(page), 0) == 0
-    _alive.append(memory)
     start = page + (inside - nbytes if at_end else 0)
     flat = np.frombuffer(memory, np.uint8, nbytes, start) if nbytes else np.empty(0, np.uint8)
     return flat.view(dtype).reshape(shape)

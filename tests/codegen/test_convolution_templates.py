@@ -85,7 +85,7 @@ def close(got: np.ndarray, want: np.ndarray, dtype: dtypes.DType) -> None:
 
 def columns(geometry: primitives.WindowGeometry, x: np.ndarray, dtype: dtypes.DType) -> np.ndarray:
     kind = x.dtype if dtype.category == 1 else np.float64
-    return primitives._columns(*padded(geometry, x.shape[2:], x.astype(kind)))
+    return primitives.window_columns(*padded(geometry, x.shape[2:], x.astype(kind)))
 
 
 def check_forward(rng: np.random.Generator, dtype: dtypes.DType, geometry: primitives.WindowGeometry, sizes: tuple[int, ...],

@@ -35,6 +35,8 @@ PROGRAMS = {
     "conv": lambda n, m: F.conv2d(data(2, 3, n + 2, m + 2), torch.from_numpy(IMAGES), padding=1),
     "conv gradients": lambda n, m: convolved(n, m, 1, 1),
     "strided conv gradients": lambda n, m: convolved(n + 2, m + 2, 2, 2),
+    "depthwise": lambda n, m: convolved(n, m, 1, 4, 1),
+    "strided depthwise": lambda n, m: convolved(n + 2, m + 2, 2, 4, 1, 1),
     "pool": lambda n, m: F.max_pool2d(data(2, 3, 2 * n, 2 * m), 2),
     "gather": lambda n, m: data(n, m)[torch.arange(n - 1, -1, -1)],
     "cumsum": lambda n, m: data(n, m).cumsum(0),
@@ -56,10 +58,10 @@ def gradients(n, m):
     return w.grad
 
 
-def convolved(n, m, stride, groups):
-    x = data(3, 3 * groups, n, m).requires_grad_()
-    w = torch.from_numpy(np.concatenate([IMAGES] * groups)).requires_grad_()
-    y = F.conv2d(x, w, torch.arange(4 * groups).float(), padding=1, stride=stride, groups=groups)
+def convolved(n, m, stride, groups, inputs=3, outputs=4):
+    x = data(3, inputs * groups, n, m).requires_grad_()
+    w = torch.from_numpy(np.concatenate([IMAGES[:outputs, :inputs]] * groups)).requires_grad_()
+    y = F.conv2d(x, w, torch.arange(outputs * groups).float(), padding=1, stride=stride, groups=groups)
     (y * y * 1e-3).sum().backward()
     return torch.cat([x.grad.flatten(), w.grad.flatten()])
 
@@ -79,12 +81,13 @@ def test_other_sizes(name):
         torch.use_backend("cpu")
 
 
-def test_templates_are_used():
+@pytest.mark.parametrize(("name", "most"), [("softmax", 2), ("conv", 3), ("depthwise", 6), ("strided depthwise", 6)])
+def test_templates_are_used(name, most):
     program.templates_by_skeleton.known.clear()
     for n in range(40, 60):
-        PROGRAMS["softmax"](n, 7).numpy()
+        PROGRAMS[name](n, n + 7).numpy()
     templates = [t for found in program.templates_by_skeleton.known.values() for t in found or ()]
-    assert 1 <= len(templates) <= 2
+    assert 1 <= len(templates) <= most
 
 
 def test_a_tape_repeats_arithmetic_and_keeps_conditions():

@@ -28,24 +28,39 @@ PLAIN: list[tuple[Any, ...]] = [
                                                                            (1, 1), 1),
     ((0, 3, 8, 8), (4, 3, 3, 3), (1, 1), (0, 0), (1, 1), 1), ((2, 3, 8, 8), (4, 3, 2, 2), (3, 3), (0, 0), (1, 1), 1),
     ((2, 2, 16, 15), (3, 2, 13, 12), (1, 1), (6, 5), (1, 1), 1), ((1, 2, 500), (3, 2, 300), (1,), (7,), (1,), 1)]
+# The same, of single channels.
+DEPTHWISE: list[tuple[Any, ...]] = [
+    ((2, 5, 19, 21), (5, 1, 3, 3), (1, 1), (1, 1), (1, 1), 5), ((2, 5, 18, 21), (5, 1, 3, 3), (2, 2), (1, 1), (1, 1), 5),
+    ((2, 5, 18, 21), (10, 1, 5, 5), (2, 2), (2, 2), (1, 1), 5), ((1, 3, 30, 40), (3, 1, 7, 7), (1, 1), (3, 3), (1, 1), 3),
+    ((1, 3, 30, 40), (3, 1, 7, 7), (2, 2), (9, 8), (1, 1), 3), ((2, 3, 17, 16), (6, 1, 4, 3), (1, 2), (0, 2), (1, 1), 3),
+    ((2, 3, 17, 16), (3, 1, 3, 4), (2, 1), "valid", (1, 2), 3), ((2, 3, 17, 16), (3, 1, 3, 3), (1, 1), "same", (3, 3), 3),
+    ((2, 3, 17, 16), (3, 1, 3, 3), (3, 3), (1, 1), (2, 2), 3), ((2, 3, 17, 16), (3, 1, 3, 3), (3, 1), (1, 1), (1, 1), 3),
+    ((2, 4, 90), (8, 1, 5), (1,), (2,), (1,), 4), ((2, 4, 91), (4, 1, 9), (2,), (4,), (2,), 4),
+    ((1, 3, 8, 9), (3, 1, 1, 1), (1, 1), (0, 0), (1, 1), 3), ((2, 3, 8, 8), (3, 1, 2, 2), (2, 2), (0, 0), (1, 1), 3),
+    ((1, 2, 30, 31), (2, 1, 13, 12), (1, 1), (6, 5), (1, 1), 2), ((1, 2, 70, 200), (2, 1, 7, 7), (1, 1), (30, 60), (10, 20), 2),
+    ((1, 2, 5, 6, 7), (2, 1, 3, 3, 3), (1, 1, 1), (1, 1, 1), (1, 1, 1), 2), ((5, 12, 12), (5, 1, 3, 3), (1, 1), (0, 0), (1, 1), 5)]
 # input, weight, stride, padding, output padding, groups, dilation
 TRANSPOSED: list[tuple[Any, ...]] = [
     ((2, 3, 5, 5), (3, 4, 3, 3), (1, 1), (0, 0), (0, 0), 1, (1, 1)), ((2, 3, 5, 5), (3, 4, 3, 3), (2, 2), (1, 1), (1, 1), 1, (1, 1)),
     ((2, 4, 5, 4), (4, 3, 3, 2), (2, 3), (0, 1), (0, 2), 2, (2, 1)), ((2, 3, 5, 5), (3, 4, 2, 2), (2, 2), (0, 0), (0, 0), 1, (1, 1)),
     ((2, 4, 5, 5), (4, 3, 2, 2), (2, 2), (1, 0), (1, 0), 2, (1, 1)), ((2, 3, 7), (3, 2, 4), (3,), (2,), (1,), 1, (1,)),
-    ((2, 4, 6, 6), (4, 1, 3, 3), (1, 1), (3, 3), (0, 0), 4, (1, 1)), ((2, 3, 4, 4), (3, 2, 3, 3), (1, 1), (0, 0), (1, 1), 1, (2, 2))]
+    ((2, 4, 6, 6), (4, 1, 3, 3), (1, 1), (3, 3), (0, 0), 4, (1, 1)), ((2, 3, 4, 4), (3, 2, 3, 3), (1, 1), (0, 0), (1, 1), 1, (2, 2)),
+    ((2, 4, 9, 8), (4, 2, 3, 3), (2, 2), (1, 1), (1, 1), 4, (1, 1)), ((2, 4, 9, 18), (4, 1, 4, 4), (2, 2), (1, 1), (0, 1), 4, (1, 1)),
+    ((2, 4, 9, 8), (4, 1, 5, 3), (1, 2), (2, 0), (0, 0), 4, (2, 1)), ((2, 4, 9, 8), (4, 2, 5, 3), (2, 1), (2, 0), (0, 0), 4, (1, 1)),
+    ((2, 4, 9, 8), (4, 1, 3, 3), (3, 3), (1, 1), (1, 2), 4, (1, 1)), ((2, 4, 9, 8), (4, 1, 2, 2), (2, 2), (0, 0), (0, 0), 4, (1, 1)),
+    ((2, 4, 40), (4, 2, 6), (2,), (3,), (1,), 4, (3,)), ((2, 4, 9, 8), (4, 3, 7, 7), (1, 1), (5, 4), (0, 0), 4, (1, 1))]
 
 
 @pytest.mark.filterwarnings("ignore:Using padding")
-@pytest.mark.parametrize("case", range(len(PLAIN)))
-def test_convolution(case: int) -> None:
+@pytest.mark.parametrize("case", PLAIN + DEPTHWISE, ids=str)
+def test_convolution(case: tuple[Any, ...]) -> None:
     """Values and gradients of all kinds of strides, paddings, dilations and groups."""
-    shape, weight, stride, padding, dilation, groups = PLAIN[case]
+    shape, weight, stride, padding, dilation, groups = case
     rank = len(weight) - 2
     theirs = getattr(F, f"conv{rank}d")
     compare(lambda x, w, b: convolution_expr(x, w, b, stride, padding, dilation, groups),
             lambda x, w, b: theirs(x, w, b, stride, padding, dilation, groups), normal(*shape), normal(*weight),
-            normal(weight[0]), message=str(PLAIN[case]))
+            normal(weight[0]), message=str(case))
 
 
 @pytest.mark.parametrize("case", range(len(TRANSPOSED)))
@@ -71,12 +86,13 @@ def laid_out(x: Any, layout: str) -> Any:
 
 
 @pytest.mark.parametrize("layout", ["channels last", "flipped", "transposed", "cut", "repeated"])
-@pytest.mark.parametrize("geometry", [(3, 1, 1, 1), (3, 2, 1, 2), (5, 2, 2, 1), (2, 3, 0, 1)])
+@pytest.mark.parametrize("geometry", [(3, 1, 1, 1), (3, 2, 1, 2), (5, 2, 2, 1), (2, 3, 0, 1), (3, 1, 1, 6), (5, 2, 2, 6)])
 def test_convolution_of_views(layout: str, geometry: tuple[int, int, int, int]) -> None:
     """Inputs and weights that are views, and gradients through them."""
     import torsh
     kernel, stride, padding, groups = geometry
-    arrays = normal(1 if layout == "repeated" else 3, 4 * groups, 18, 15), normal(6, 4, kernel, kernel)
+    inputs = 1 if groups == 6 else 4
+    arrays = normal(1 if layout == "repeated" else 3, inputs * groups, 18, 15), normal(6, inputs, kernel, kernel)
     results = []
     for m in (torch, torsh):
         x, w = [m.from_numpy(a.copy()).requires_grad_() for a in arrays]  # type: ignore[attr-defined]
@@ -88,13 +104,15 @@ def test_convolution_of_views(layout: str, geometry: tuple[int, int, int, int]) 
         np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-4 * abs(theirs).max())
 
 
+@pytest.mark.parametrize("groups", [1, 9])
 @pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16", "int32", "int64", "int8"])
-def test_convolution_of_other_dtypes(dtype: str) -> None:
+def test_convolution_of_other_dtypes(dtype: str, groups: int) -> None:
     """Values as PyTorch's, rounded once."""
     import torsh
-    x, w = normal(2, 9, 13, 11) * 4, normal(5, 9, 3, 3) * 4
-    results = [np.asarray(m.nn.functional.conv2d(*[m.from_numpy(a).to(getattr(m, dtype)) for a in (x, w)], padding=1,
-                                                 stride=(1, 2)).to(m.float64).numpy()) for m in (torch, torsh)]
+    x, w = normal(2, 9, 13, 11) * 4, normal(9, 9 // groups, 3, 3) * 4
+    results = [np.asarray(m.nn.functional.conv2d(
+        *[m.from_numpy(a).to(getattr(m, dtype)) for a in (x, w)], padding=1, stride=(1, 2), groups=groups).to(
+            m.float64).numpy()) for m in (torch, torsh)]
     tolerance = {"float64": 1e-12, "float16": 2e-3, "bfloat16": 1e-2}.get(dtype, 0)
     np.testing.assert_allclose(results[1], results[0], rtol=tolerance, atol=tolerance * abs(results[0]).max())
 
@@ -107,10 +125,12 @@ def test_convolution_shared_among_threads(threads: int) -> None:
     torsh.set_num_threads(threads)
     try:
         for shape, weight, stride in [((5, 64, 7, 7), (130, 64, 3, 3), 1), ((2, 3, 60, 60), (20, 3, 7, 7), 2),
-                                      ((1, 40, 40, 40), (70, 40, 3, 3), 1), ((9, 40, 14, 14), (60, 40, 3, 3), 2)]:
-            compare(lambda x, w: convolution_expr(x, w, None, (stride,) * 2, (1, 1), (1, 1)),  # noqa: B023
-                    lambda x, w: F.conv2d(x, w, stride=stride, padding=1), normal(*shape), normal(*weight),  # noqa: B023
-                    message=f"{shape} {weight} {stride}")
+                                      ((1, 40, 40, 40), (70, 40, 3, 3), 1), ((9, 40, 14, 14), (60, 40, 3, 3), 2),
+                                      ((9, 70, 14, 14), (70, 1, 3, 3), 1), ((2, 30, 61, 60), (60, 1, 5, 5), 2)]:
+            groups = shape[1] // weight[1]
+            compare(lambda x, w: convolution_expr(x, w, None, (stride,) * 2, (1, 1), (1, 1), groups),  # noqa: B023
+                    lambda x, w: F.conv2d(x, w, stride=stride, padding=1, groups=groups),  # noqa: B023
+                    normal(*shape), normal(*weight), message=f"{shape} {weight} {stride}")
     finally:
         torsh.set_num_threads(before)
 

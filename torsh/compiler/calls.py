@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from torsh.compiler import convolution, templates
+from torsh.compiler import convolution, depthwise, templates
 from torsh.compiler.assemble import Fusion
 from torsh.compiler.attention import attention_call
 from torsh.compiler.graph import HOST, operands, without_reshapes
@@ -112,6 +112,25 @@ class CallBuilder:
         (g_ref, g_strides), (x_ref, x_strides) = self.operand(g), self.operand(x)
         return convolution.convolution_weight(x.dtype, self.result(e), g_ref, x_ref, _windows(x, x_strides, geometry),
                                               g.shape[2], g_strides[:3], parts)
+
+    def depthwise(self, e: Expr) -> Call:
+        """Sums over windows of each channel, and a bias."""
+        attr: Any = e.attr
+        weight, x, *bias = e.args
+        (w_ref, w_strides), (x_ref, x_strides) = self.operand(weight), self.operand(x)
+        added = None
+        if bias:
+            bias_ref, (stride,) = self.operand(bias[0])
+            added = bias_ref, stride
+        return depthwise.depthwise(e.dtype, self.result(e), w_ref, x_ref, _windows(x, x_strides, attr.geometry), attr.spacing,
+                                   weight.shape[1], w_strides, added)
+
+    def depthwise_weight(self, e: Expr) -> Call:
+        """Sums of products with windows of each channel over all positions."""
+        g, x = e.args
+        (g_ref, g_strides), (x_ref, x_strides) = self.operand(g), self.operand(x)
+        return depthwise.depthwise_weight(x.dtype, self.result(e), g_ref, x_ref, _windows(x, x_strides, e.attr), g.shape[2],
+                                          g_strides[:3])
 
     def cumsum(self, e: Expr) -> Call:
         """Running sums."""

@@ -12,17 +12,17 @@ from torsh.core.dtype import DType
 from torsh.core.errors import InvalidArgumentError
 from torsh.ops.convolution_primitives import MOST_TAPS
 
-_WINDOW_PARAMETERS: Final = ("kernel[3]", "counts[3]", "sizes[3]", "stride[3]", "padding[3]", "dilation[3]", "x_batch", "x_group",
+WINDOW_PARAMETERS: Final = ("kernel[3]", "counts[3]", "sizes[3]", "stride[3]", "padding[3]", "dilation[3]", "x_batch", "x_group",
                              "x_channel", "x_strides[3]", "batch", "groups", "rows", "channels", "taps")
 # Of one phase; the words of a call are the number of phases, then those of each.
 CONVOLUTION_PARAMETERS: Final = (
     "first_unit", "units", "c_slot", "c_offset", "w_slot", "w_offset", "x_slot", "x_offset", "bias_slot", "bias_offset",
-    "bias_stride", "has_bias", *_WINDOW_PARAMETERS, "c_batch", "c_group", "c_row", "c_strides[3]", "c_run", "w_group", "w_row",
+    "bias_stride", "has_bias", *WINDOW_PARAMETERS, "c_batch", "c_group", "c_row", "c_strides[3]", "c_run", "w_group", "w_row",
     "w_channel", "w_tap", "w_kernel[3]", "layout", "fold", "m_block", "n_block")
 # How (channel, tap) pairs of a weight lie in memory: one stride for all, one for all taps, or neither.
 ALL_TOGETHER, TAPS_TOGETHER, APART = 0, 1, 2
 WEIGHT_PARAMETERS: Final = (
-    "c_slot", "c_offset", "g_slot", "g_offset", "x_slot", "x_offset", *_WINDOW_PARAMETERS, "c_group", "c_row", "g_batch", "g_group",
+    "c_slot", "c_offset", "g_slot", "g_offset", "x_slot", "x_offset", *WINDOW_PARAMETERS, "c_group", "c_row", "g_batch", "g_group",
     "g_row", "parts", "m_block", "n_block")
 
 _UNIT_PRODUCTS: Final = 1 << 20
@@ -61,7 +61,7 @@ class Windows:
         return prod(self.kernel)
 
     def words(self, rows: int) -> tuple[int, ...]:
-        """The words of ``_WINDOW_PARAMETERS``; dimensions that are missing have one element."""
+        """The words of ``WINDOW_PARAMETERS``; dimensions that are missing have one element."""
         missing = 3 - len(self.kernel)
         ones, zeros = (1,) * missing, (0,) * missing
         return (*ones, *self.kernel, *ones, *self.counts, *ones, *self.sizes, *ones, *self.stride, *zeros, *self.padding,
@@ -107,7 +107,7 @@ def convolution(dtype: DType, c: BufferRef, w: BufferRef, x: BufferRef, sizes: S
     taps = sum([p.windows.taps for p in phases])
     for p in phases:
         windows = p.windows
-        fold, m_block, n_block = _blocks(windows, rows, windows.taps / taps)
+        fold, m_block, n_block = _blocks(windows, rows, taps)
         units = windows.batch // fold * windows.groups * _ceil_div(rows, m_block) * _ceil_div(fold * windows.positions, n_block)
         steps = (0,) * (3 - len(sizes)) + tuple([a * b for a, b in zip(contiguous_strides(sizes), p.c_steps, strict=True)])
         run = windows.positions if all(s == 1 for s in p.c_steps) else windows.counts[-1]
@@ -137,16 +137,16 @@ def _weight_words(windows: Windows, strides: Sequence[int]) -> tuple[int, ...]:
     return (group, row, channel, tap, *(0,) * (3 - len(kernel)), *kernel, layout)
 
 
-def _blocks(windows: Windows, rows: int, share: float) -> tuple[int, int, int]:
+def _blocks(windows: Windows, rows: int, taps: int) -> tuple[int, int, int]:
     """(batch items whose positions are one row of columns, rows, columns of a work unit).
 
-    share: of this phase in all products. Units are small: what is not shared, packing, is done once for the units of a chunk.
+    taps: of all phases, which share the units. Units are small: what is not shared, packing, is done once for the units of a chunk.
     """
     positions, k = windows.positions, windows.channels * windows.taps
     # Small images share register tiles.
     fold = windows.batch if positions < _SMALL_IMAGE and positions % 32 else 1
     items, columns = windows.batch // fold * windows.groups, fold * positions
-    wanted = max(1, min(int(_MOST_UNITS * share), items * rows * columns * k // _UNIT_PRODUCTS))
+    wanted = max(1, min(_MOST_UNITS * windows.taps // taps, items * rows * columns * k // _UNIT_PRODUCTS))
     blocks = _ceil_div(wanted, items)
     # Chunks of columns pack the same weights; chunks of rows copy or pack the same input, which costs less per element.
     if columns * items < 2 * rows:

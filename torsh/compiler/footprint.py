@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, Final
 
-from torsh.compiler import convolution, templates
+from torsh.compiler import convolution, depthwise, templates
 from torsh.compiler.attention import (
     BACKWARD_OPERANDS,
     BACKWARD_PARAMETERS,
@@ -226,6 +226,26 @@ def _convolution_weight(call: Call) -> list[Region]:
             _region(p, "x", dtype.itemsize, convolution.touched(p)), _region(p, "c", wide(dtype).itemsize, [(count, 1)], True)]
 
 
+def _depthwise(call: Call) -> list[Region]:
+    p = named(depthwise.DEPTHWISE_PARAMETERS, call.params)
+    size = dtype_by_name(_options(call)[0]).itemsize
+    groups, rows = p["groups"], p["rows"]
+    w = [(groups, p["w_group"]), (rows, p["w_row"]), *zip(p["kernel"], p["w_kernel"], strict=True)]
+    result = [_region(p, "w", size, w), _region(p, "x", size, convolution.touched(p)),
+              _region(p, "c", size, [(p["batch"] * groups * rows * prod(p["counts"]), 1)], True)]
+    if p["has_bias"]:
+        result.append(_region(p, "bias", size, [(groups * rows, p["bias_stride"])]))
+    return result
+
+
+def _depthwise_weight(call: Call) -> list[Region]:
+    p = named(depthwise.DEPTHWISE_WEIGHT_PARAMETERS, call.params)
+    dtype = dtype_by_name(_options(call)[0])
+    g = [(p["batch"], p["g_batch"]), (p["groups"], p["g_group"]), (p["rows"], p["g_row"]), (prod(p["counts"]), 1)]
+    return [_region(p, "g", dtype.itemsize, g), _region(p, "x", dtype.itemsize, convolution.touched(p)),
+            _region(p, "c", wide(dtype).itemsize, [(p["groups"] * p["rows"] * p["taps"], 1)], True)]
+
+
 def _attention(call: Call) -> list[Region]:
     """Both templates; masked keys count as read."""
     backward = call.kernel.name == "attention_backward"  # type: ignore[union-attr]
@@ -312,7 +332,7 @@ def _transpose(call: Call) -> list[Region]:
 
 _TEMPLATES: Final[dict[str, Callable[[Call], list[Region]]]] = {
     "matmul": _matmul, "convolution": _convolution, "convolution_weight": _convolution_weight,
-    "attention": _attention, "attention_backward": _attention,
+    "depthwise": _depthwise, "depthwise_weight": _depthwise_weight, "attention": _attention, "attention_backward": _attention,
     "scan": _scan, "scatter": _scatter, "index_put": _index_put, "fill": _fill, "copy": _copy,
     "transpose_copy": _transpose}
 
@@ -330,6 +350,10 @@ def flops(step: Call | HostStep) -> int:
         return sum([_products(p) for p in _phases(step)])
     if step.kernel.name == "convolution_weight":
         return _products(named(convolution.WEIGHT_PARAMETERS, step.params))
+    if step.kernel.name == "depthwise":
+        return _products(named(depthwise.DEPTHWISE_PARAMETERS, step.params))
+    if step.kernel.name == "depthwise_weight":
+        return _products(named(depthwise.DEPTHWISE_WEIGHT_PARAMETERS, step.params))
     if step.kernel.name == "attention":
         p = named(FORWARD_PARAMETERS, step.params)
         return 2 * prod(p["batch"]) * p["queries"] * p["keys"] * (p["size"] + p["width"]) // (1 + p["causal"])

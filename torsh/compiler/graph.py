@@ -30,7 +30,8 @@ ASSEMBLE: Final = "assemble"   # cat, view_write: a buffer written in parts
 HOST: Final = "host"
 NOTHING: Final = "nothing"     # a buffer with undefined contents, or without elements
 
-_WINDOWED: Final = {"convolve": (1,), "convolve_weight": (0, 1)}     # templates: the operands that they read in rows
+# Templates: the operands that they read in rows.
+_WINDOWED: Final = {"convolve": (1,), "convolve_weight": (0, 1), "depthwise": (1,), "depthwise_weight": (0, 1)}
 _CHEAP: Final = 6              # operations that are rather repeated than stored
 _LONG: Final = 96              # operations in one inlined expression before it is cut
 _WORTH: Final = 8              # operations that broadcasting should not repeat

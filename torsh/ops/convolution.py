@@ -2,7 +2,8 @@
 
 They become products with windows that are gathered on the way (``convolution_primitives.py``). Where windows do not overlap,
 and for complex numbers, windows are laid out as columns (N, groups, channels * kernel, positions) and one batched matrix
-product writes the channels-first result. Depthwise convolutions are sums over windows.
+product writes the channels-first result. Depthwise convolutions have primitives of their own (``depthwise_primitives.py``), or
+are sums over windows.
 """
 from __future__ import annotations
 
@@ -41,6 +42,7 @@ from torsh.ops.convolution_primitives import (
     whole,
 )
 from torsh.ops.define import Array, convert, wide
+from torsh.ops.depthwise_primitives import DEPTHWISE, DEPTHWISE_WEIGHT, Depthwise, suits_depthwise
 from torsh.ops.expr import TABLE, Expr, Op, Shape, emit, emit1, emit2
 from torsh.ops.windows import (
     Pairs,
@@ -224,13 +226,17 @@ def _depthwise(x: Expr, weight: Expr, attr: Convolution) -> Expr:
 
 
 def _forward(x: Expr, weight: Expr, attr: Convolution, shape: Shape, bias: Expr | None = None) -> Expr:
-    if 0 in shape or 0 in x.shape or 0 in weight.shape or _is_depthwise(weight.shape, attr) or not _has_template(
-            x, weight.shape[2:], attr):
+    kernel, ones = weight.shape[2:], (1,) * len(attr.stride)
+    depthwise = _is_depthwise(weight.shape, attr)
+    if 0 in shape or 0 in x.shape or 0 in weight.shape or not _has_template(x, kernel, attr) or (
+            depthwise and not _has_depthwise_template(x, kernel, attr, ones)):
         out = _decomposed(x, weight, attr, shape)
-        return out if bias is None else add(out, reshape(bias, (shape[1], *(1,) * len(attr.stride))))
-    grouped = reshape(weight, (attr.groups, weight.shape[0] // attr.groups, *weight.shape[1:]))
-    return emit(CONVOLVE, (grouped, x) if bias is None else (grouped, x, bias),
-                whole(_geometry(attr, weight.shape[2:], shape[2:])))
+        return out if bias is None else add(out, reshape(bias, (shape[1], *ones)))
+    geometry, added = _geometry(attr, kernel, shape[2:]), () if bias is None else (bias,)
+    rows = weight.shape[0] // attr.groups
+    if depthwise:
+        return emit(DEPTHWISE, (reshape(weight, (attr.groups, rows, *kernel)), x, *added), Depthwise(geometry, ones))
+    return emit(CONVOLVE, (reshape(weight, (attr.groups, rows, *weight.shape[1:])), x, *added), whole(geometry))
 
 
 def _geometry(attr: Convolution, kernel: Sizes, counts: Sizes) -> WindowGeometry:
@@ -247,6 +253,10 @@ def _has_template(x: Expr, kernel: Sizes, attr: Convolution) -> bool:
     if prod(kernel) == 1:
         return any(s > 1 for s in attr.stride)
     return any(s < extent(k, d) for k, s, d in zip(kernel, attr.stride, attr.dilation, strict=True))
+
+
+def _has_depthwise_template(x: Expr, kernel: Sizes, attr: Convolution, spacing: Sizes) -> bool:
+    return x.dtype.category == 2 and suits_depthwise(kernel, attr.stride, attr.dilation, spacing)
 
 
 def _decomposed(x: Expr, weight: Expr, attr: Convolution, shape: Shape) -> Expr:
@@ -277,7 +287,12 @@ def _turned(weight: Expr, groups: int) -> Expr:
 def _transposed(x: Expr, weight: Expr, attr: Convolution, shape: Shape) -> Expr:
     if 0 in shape or 0 in x.shape:
         return full(shape, 0, x.dtype)
-    kernel = weight.shape[2:]
+    kernel, ones = weight.shape[2:], (1,) * len(attr.stride)
+    plain = attr.forward()._replace(stride=ones)
+    if weight.shape[0] == attr.groups > 1 and _has_template(x, kernel, plain) and _has_depthwise_template(
+            x, kernel, plain, attr.stride):
+        grouped = reshape(weight, (attr.groups, *weight.shape[1:]))
+        return emit2(DEPTHWISE, grouped, x, Depthwise(_backwards(attr, kernel, shape[2:]), attr.stride))
     if all(k == s and d == 1 for k, s, d in zip(kernel, attr.stride, attr.dilation, strict=True)):
         return _tiled(x, weight, attr, shape)
     if any(s > 1 for s in attr.stride) and all(d == 1 for d in attr.dilation):
@@ -289,15 +304,19 @@ def _spread_out(x: Expr, weight: Expr, attr: Convolution, shape: Shape) -> Expr:
     """A transposed convolution of stride 1 as a plain one with the windows reversed."""
     kernel = weight.shape[2:]
     if _is_templated_transposed(x, weight, attr._replace(stride=(1,) * len(kernel))):
-        geometry = WindowGeometry(tuple(kernel), tuple(shape[2:]), (1,) * len(kernel), tuple([-a for a, _ in attr.padding]),
-                                  tuple([-d for d in attr.dilation]), attr.groups)
-        return emit2(CONVOLVE, _exchanged(weight, attr.groups), x, whole(geometry))
+        return emit2(CONVOLVE, _exchanged(weight, attr.groups), x, whole(_backwards(attr, kernel, shape[2:])))
     pairs = []
     for n, out, k, d, (before, _) in zip(x.shape[2:], shape[2:], kernel, attr.dilation, attr.padding, strict=True):
         first = extent(k, d) - 1 - before
         pairs.append((first, out + extent(k, d) - 1 - first - n))
     plain = attr.forward()._replace(stride=(1,) * len(kernel), padding=tuple(pairs))
     return _forward(x, _turned(weight, attr.groups), plain, shape)
+
+
+def _backwards(attr: Convolution, kernel: Sizes, counts: Sizes) -> WindowGeometry:
+    """Windows of stride 1 of a transposed convolution's input, spread out: they are walked backwards."""
+    return WindowGeometry(tuple(kernel), tuple(counts), (1,) * len(kernel), tuple([-a for a, _ in attr.padding]),
+                          tuple([-d for d in attr.dilation]), attr.groups)
 
 
 def _is_templated_transposed(x: Expr, weight: Expr, attr: Convolution) -> bool:
@@ -456,7 +475,11 @@ def _weight_decompose(e: Expr) -> Expr:
     groups, rank = config.groups, len(kernel)
     if 0 in x.shape or 0 in g.shape:
         return full(e.shape, 0, e.dtype)
-    if _is_depthwise(e.shape, config):
+    depthwise = _is_depthwise(e.shape, config)
+    if depthwise and _has_template(x, kernel, config) and _has_depthwise_template(x, kernel, config, (1,) * rank):
+        lines = reshape(g, (g.shape[0], groups, g.shape[1] // groups, prod(g.shape[2:])))
+        return cast(reshape(emit2(DEPTHWISE_WEIGHT, lines, x, _geometry(config, kernel, g.shape[2:])), e.shape), e.dtype)
+    if depthwise:
         windows = _depthwise_windows(x, config, kernel)
         rows = reshape(cast(g, windows.dtype), (g.shape[0], groups, g.shape[1] // groups, *g.shape[2:], *(1,) * rank))
         total = reduce_sum(mul(windows, rows), (0, *range(3, 3 + rank)))

@@ -56,7 +56,7 @@ def whole(geometry: WindowGeometry) -> Convolve:
     return Convolve(geometry.counts, (Phase(geometry, zeros, ones, zeros, ones),))
 
 
-def _columns(attr: WindowGeometry, x: Array) -> Array:
+def window_columns(attr: WindowGeometry, x: Array) -> Array:
     """(N, groups, channels of a group * kernel, positions)."""
     rank = len(attr.kernel)
     turned = tuple([d for d in range(rank) if attr.dilation[d] < 0])
@@ -83,7 +83,7 @@ def _reference(attr: Convolve, weight: Any, x: Any, *bias: Any) -> Array:
             taps = [slice(a, a + (n - 1) * s + 1, s)
                     for a, n, s in zip(p.tap_start, p.geometry.kernel, p.tap_step, strict=True)]
             matrix = weight[(..., *taps)].reshape(*weight.shape[:2], -1)
-            value = np.matmul(matrix, _columns(p.geometry, x)).reshape(*out.shape[:2], *p.geometry.counts)
+            value = np.matmul(matrix, window_columns(p.geometry, x)).reshape(*out.shape[:2], *p.geometry.counts)
             out[(..., *[slice(a, None, s) for a, s in zip(p.start, p.step, strict=True)])] = value
         if bias:
             out = out + bias[0].reshape(-1, *(1,) * len(attr.sizes))
@@ -104,7 +104,7 @@ def _weight_infer(attr: tuple[WindowGeometry, int], g: Expr, x: Expr) -> tuple[S
 def _weight_reference(attr: tuple[WindowGeometry, int], g: Any, x: Any) -> Array:
     geometry, parts = attr
     dtype = wide(from_numpy_dtype(np.asarray(x).dtype))
-    columns = _columns(geometry, convert(x, dtype))
+    columns = window_columns(geometry, convert(x, dtype))
     rows = convert(g, dtype)
     # (groups, rows or columns, positions of all batch items)
     flat = [v.transpose(1, 2, 0, 3).reshape(*v.shape[1:3], -1) for v in (rows, columns)]
