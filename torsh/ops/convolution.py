@@ -57,6 +57,7 @@ from torsh.ops.windows import (
 
 MOST_REACH: Final = 1 << 28        # along a dimension: the templates count with 32 bits
 
+TALL: Final = 4                     # outputs per position from which on strided positions are copied for a product
 ENOUGH_BLOCKS: Final = 8           # that threads share
 
 
@@ -225,7 +226,7 @@ def _depthwise(x: Expr, weight: Expr, attr: Convolution) -> Expr:
 
 def _forward(x: Expr, weight: Expr, attr: Convolution, shape: Shape, bias: Expr | None = None) -> Expr:
     if 0 in shape or 0 in x.shape or 0 in weight.shape or _is_depthwise(weight.shape, attr) or not _has_template(
-            x, weight.shape[2:], attr):
+            x, weight.shape[2:], attr) or _is_tall_product(weight, attr, shape):
         out = _decomposed(x, weight, attr, shape)
         return out if bias is None else add(out, reshape(bias, (shape[1], *(1,) * len(attr.stride))))
     grouped = reshape(weight, (attr.groups, weight.shape[0] // attr.groups, *weight.shape[1:]))
@@ -247,6 +248,12 @@ def _has_template(x: Expr, kernel: Sizes, attr: Convolution) -> bool:
     if prod(kernel) == 1:
         return any(s > 1 for s in attr.stride)
     return any(s < extent(k, d) for k, s, d in zip(kernel, attr.stride, attr.dilation, strict=True))
+
+
+def _is_tall_product(weight: Expr, attr: Convolution, shape: Shape) -> bool:
+    """Few positions and many outputs: a matrix product does well what the template cannot, and what it takes is copied soon."""
+    few = shape[0] == 1 and TALL * prod(shape[2:]) <= shape[1] // attr.groups
+    return few and prod(weight.shape[2:]) == 1
 
 
 def _decomposed(x: Expr, weight: Expr, attr: Convolution, shape: Shape) -> Expr:
