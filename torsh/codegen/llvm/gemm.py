@@ -23,7 +23,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torsh.codegen.llvm.gemm_direct import write_direct_paths
-from torsh.codegen.llvm.gemm_pack import PACK, PACK_PANELS, write_pack_panels
+from torsh.codegen.llvm.gemm_pack import PACK, PACK_PANELS, write_ask, write_pack_panels
 from torsh.codegen.llvm.gemm_shape import COMPUTE, LOCAL_COLUMNS, MERGE, Shape, arguments, pairs, shape_for
 from torsh.codegen.llvm.gemm_tiles import TILE
 from torsh.codegen.llvm.gemm_turned import has_turned, right_in_place, suits_turned, write_turned
@@ -57,6 +57,7 @@ def generate_matmul(dtype_name: str, left: str, right: str, target: Target, symb
     write_direct_paths(module, shape)
     _write_packed(module, shape)
     if has_turned(shape):
+        write_ask(module)
         write_turned(module, shape, _pack_b(shape))
     _write_compute(module, shape)
     _write_block(module, shape)

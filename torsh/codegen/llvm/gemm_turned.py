@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from torsh.codegen.llvm.gemm_direct import LINE_BYTES
-from torsh.codegen.llvm.gemm_pack import LARGEST_SQUARE, PACK
+from torsh.codegen.llvm.gemm_pack import LARGEST_SQUARE, PACK, asking
 from torsh.codegen.llvm.gemm_shape import COMPUTE, MERGE, Shape, arguments, pairs
 from torsh.codegen.llvm.gemm_tiles import TILE
 from torsh.codegen.llvm.numeric import Numeric
@@ -17,8 +16,6 @@ from torsh.codegen.llvm.template_builder import Builder, Module, Operand, ignore
 
 # c[row][n] = from[n][row] (+ init[row][n]); rows of ``from`` are as long as a register tile. Without masks only whole squares.
 TURN: Final = ("ptr from", "ptr c", "i64 ldc", "ptr init", "i64 ldi", "i1 has_init", "i64 n", "i64 rows")
-# The runs ``begin`` to ``end``.
-ASK: Final = ("ptr from", "i64 step", "i64 begin", "i64 end", "i64 nbytes")
 
 
 def has_turned(shape: Shape) -> bool:
@@ -77,23 +74,10 @@ def write_turn(module: Module, shape: Shape, name: str) -> None:
     b.finish()
 
 
-def write_ask(module: Module, shape: Shape) -> None:
-    """The function ``ask``: ask the caches for the lines of runs of ``nbytes``, ``step`` elements of a apart."""
-    b = Builder(module, "ask", arguments(ASK))
-
-    def run(number: str) -> None:
-        start = b.at("%from", b.mul(number, "%step"), shape.left.stored)
-        b.loop(0, "%nbytes", LINE_BYTES, lambda at: b.prefetch(b.at(start, at, "i8")))
-
-    b.loop("%begin", "%end", 1, run)
-    b.finish()
-
-
 def write_turned(module: Module, shape: Shape, pack_b: str) -> None:
     """The function ``turned``, with the arguments COMPUTE; pack_b: the function that packs b."""
     kind, left, right = shape.number.kind, shape.left.stored, shape.right.stored
     columns, size = shape.columns, shape.number.kind_bytes
-    write_ask(module, shape)
     b = Builder(module, "turned", arguments(COMPUTE))
     # The work memory: a panel of a, panels of b, sums.
     most_tiles = shape.packed_columns // 2 // shape.row_width
@@ -158,21 +142,20 @@ def write_turned(module: Module, shape: Shape, pack_b: str) -> None:
             own = b.both(in_place, b.equal(rows, columns))
             b.when(own, lambda: None, lambda: b.call("pack_a", *pairs(PACK, (
                 source, "%a_row", "%a_column", panel, elements, rows, columns))))
-            used, step = b.select(own, source, panel, "ptr"), b.select(own, "%a_column", columns)
+            used, k_step = b.select(own, source, panel, "ptr"), b.select(own, "%a_column", columns)
 
             # While the panel is used, the next one is asked for: some rows in front of each tile. (Packing does it, too, but all at
             # once, and what is contiguous along m is in long runs.)
-            following = b.at(source, b.mul(columns, "%a_row"), left)
-            asked = b.select(b.both(b.equal("%a_column", 1), b.less(shape.rows, n)), b.min(b.sub(b.sub(m, i), columns), columns), 0)
-            share = b.ceil_div(asked, b.ceil_div(n, shape.rows))
-            nbytes = b.mul(elements, shape.left.stored_bytes)
+            following, step = b.at(source, b.mul(columns, "%a_row"), left), b.mul("%a_row", shape.left.stored_bytes)
+            condition = b.both(b.equal("%a_column", 1), b.less(shape.rows, n))
+            ask = asking(b, condition, following, step, b.mul(elements, shape.left.stored_bytes), b.sub(b.sub(m, i), columns),
+                         columns, b.ceil_div(n, shape.rows))
 
             def multiply(number: str, j: str, width: Operand) -> None:
-                begin = b.mul(number, share)
-                b.call("ask", *pairs(ASK, (following, "%a_row", begin, b.min(b.add(begin, share), asked), nbytes)))
+                ask(number)
                 function = b.load("ptr", b.at("@tiles", width, "ptr"), 8)
                 to = b.at(sums, b.add(b.mul(i, n), b.mul(j, columns)), kind)
-                given = pairs(TILE, (panel_of_tile(number), used, step, to, columns, to, columns, again, k, rows))
+                given = pairs(TILE, (panel_of_tile(number), used, k_step, to, columns, to, columns, again, k, rows))
                 b.do(f"call void {function}({', '.join(f'{kind} {value}' for kind, value in given)})")
 
             each_tile(n, multiply)
