@@ -36,6 +36,21 @@ def test_every_tail(n: int, target: StandInTarget) -> None:
 
 
 @targets
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16, np.int8, np.int64, np.bool_])
+@pytest.mark.parametrize("at_end", [False, True])
+def test_every_second_element(at_end: bool, dtype: type, target: StandInTarget) -> None:
+    """Nothing in front of the first or behind the last element is read, whatever the tail."""
+    for n in (1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 130, 1000):
+        x = guard((normal(2 * n - 1) * 3).astype(dtype), at_end)
+        out = np.zeros(n, dtype)
+        b = Builder((n,), 1)
+        b.store(b.load(x, (2,)), out, (1,))
+        b.stage()
+        b.run(target, share=1 if n % 2 else None)
+        np.testing.assert_array_equal(out, x[::2])
+
+
+@targets
 @pytest.mark.parametrize("seed", range(12))
 def test_strides_and_broadcasting(seed: int, target: StandInTarget) -> None:
     own = np.random.default_rng(seed)

@@ -105,6 +105,23 @@ def test_matmul_beyond_one_block(target: StandInTarget, m: int, n: int, k: int) 
             check_matmul(rng, dtypes.float32, a, b, target, accumulate=True, share=1)
 
 
+@each_target
+@pytest.mark.parametrize("dtype", [dtypes.float32, dtypes.float64, dtypes.bfloat16, dtypes.int32], ids=lambda dtype: dtype.name)
+def test_matmul_with_few_columns(target: StandInTarget, dtype: dtypes.DType) -> None:
+    rng = np.random.default_rng(12)
+    layouts = ("plain", "plain", "transposed", "transposed", "reversed", "stepped")
+    sizes = [(1100, 49, 400), (530, 225, 70), (260, 97, 200), (300, 33, 0), (64, 17, 193)]
+    sizes += [(int(rng.integers(18, 200)), int(rng.integers(1, 60)), int(rng.integers(20, 230))) for _ in range(40)]
+    for m, n, k in sizes:
+        a = operand(rng, (m, k), dtype, str(rng.choice(layouts)))
+        b = operand(rng, (k, n), dtype, str(rng.choice(layouts)))
+        bias = guard(random_array(rng, (n,), dtype)) if rng.random() < 0.4 else None
+        turned = guarded((n, m), dtype.numpy).T if rng.random() < 0.2 else None
+        if turned is not None:
+            turned[...] = random_array(rng, (m, n), dtype)
+        check_matmul(rng, dtype, a, b, target, bias, bool(rng.random() < 0.4), share=2 if m > 500 else None, c=turned)
+
+
 @pytest.mark.parametrize("dtype", [dtypes.float64, dtypes.float16, dtypes.bfloat16, dtypes.int8, dtypes.uint8, dtypes.int16,
                                    dtypes.int32, dtypes.int64], ids=lambda dtype: dtype.name)
 def test_matmul_of_other_dtypes(dtype: dtypes.DType) -> None:

@@ -10,9 +10,6 @@ from torsh.compiler.affine import Form, Map, flat, identity
 from torsh.compiler.assemble import Fusion
 from torsh.compiler.inline import arguments, gather_maps, index_maps
 from torsh.compiler.kernel import (
-    ONE,
-    STRIDED,
-    ZERO,
     Access,
     BufferRef,
     Call,
@@ -21,6 +18,7 @@ from torsh.compiler.kernel import (
     Value,
     grid_units,
     loop_parameters,
+    motion,
 )
 from torsh.compiler.steps import Buffer, Group
 from torsh.core.dtype import DType, bool_, float64, int64
@@ -274,9 +272,9 @@ class KernelBuilder:
         accesses, words = [], []
         for k, a in enumerate(self.accesses):
             strides = [moves[k] for _, moves in axes]
-            motion = {0: ZERO, 1: ONE}.get(strides[vector_axis], STRIDED)
+            moves_by = motion(strides[vector_axis])
             bits = sum(1 << x for x, s in enumerate(strides) if s)
-            accesses.append(Access(-1 if a.buffer is None else number_of[a.buffer], motion, bits, len(a.indirect)))
+            accesses.append(Access(-1 if a.buffer is None else number_of[a.buffer], moves_by, bits, len(a.indirect)))
             words.append((a.form[0], tuple([s for s in strides if s]), a.indirect))
         written = 0
         for p in (*self.full_stores, *self.grid_stores):

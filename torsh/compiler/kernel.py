@@ -40,6 +40,12 @@ SIGNATURE: Final = "void (ptr table, ptr params, ptr status, i64 begin, i64 end)
 ZERO: Final = 0       # the access does not move along the vector axis
 ONE: Final = 1        # it moves by one element
 STRIDED: Final = 2    # it moves by a run-time stride
+SECOND: Final = 3     # it moves by two elements
+
+
+def motion(stride: int) -> int:
+    """How an access moves."""
+    return {0: ZERO, 1: ONE, 2: SECOND}.get(stride, STRIDED)
 
 
 class Value(NamedTuple):
@@ -85,7 +91,7 @@ class Access(NamedTuple):
     """
 
     buffer: int          # buffer parameter number; -1 for iota
-    vector: int          # ZERO, ONE or STRIDED
+    vector: int          # ZERO, ONE, SECOND or (any stride) STRIDED
     axes: int            # bit set of axes with a stride parameter
     indirect: int = 0
 

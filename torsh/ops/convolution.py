@@ -59,6 +59,7 @@ from torsh.ops.windows import (
 
 MOST_REACH: Final = 1 << 28        # along a dimension: the templates count with 32 bits
 
+TALL: Final = 4                     # outputs per position from which on strided positions are copied for a product
 ENOUGH_BLOCKS: Final = 8           # that threads share
 
 
@@ -228,8 +229,8 @@ def _depthwise(x: Expr, weight: Expr, attr: Convolution) -> Expr:
 def _forward(x: Expr, weight: Expr, attr: Convolution, shape: Shape, bias: Expr | None = None) -> Expr:
     kernel, ones = weight.shape[2:], (1,) * len(attr.stride)
     depthwise = _is_depthwise(weight.shape, attr)
-    if 0 in shape or 0 in x.shape or 0 in weight.shape or not _has_template(x, kernel, attr) or (
-            depthwise and not _has_depthwise_template(x, kernel, attr, ones)):
+    if 0 in shape or 0 in x.shape or 0 in weight.shape or not _has_template(x, kernel, attr) \
+            or _is_tall_product(weight, attr, shape) or (depthwise and not _has_depthwise_template(x, kernel, attr, ones)):
         out = _decomposed(x, weight, attr, shape)
         return out if bias is None else add(out, reshape(bias, (shape[1], *ones)))
     geometry, added = _geometry(attr, kernel, shape[2:]), () if bias is None else (bias,)
@@ -257,6 +258,12 @@ def _has_template(x: Expr, kernel: Sizes, attr: Convolution) -> bool:
 
 def _has_depthwise_template(x: Expr, kernel: Sizes, attr: Convolution, spacing: Sizes) -> bool:
     return x.dtype.category == 2 and suits_depthwise(kernel, attr.stride, attr.dilation, spacing)
+
+
+def _is_tall_product(weight: Expr, attr: Convolution, shape: Shape) -> bool:
+    """Few positions and many outputs: a matrix product does well what the template cannot, and what it takes is copied soon."""
+    few = shape[0] == 1 and TALL * prod(shape[2:]) <= shape[1] // attr.groups
+    return few and prod(weight.shape[2:]) == 1
 
 
 def _decomposed(x: Expr, weight: Expr, attr: Convolution, shape: Shape) -> Expr:

@@ -16,7 +16,7 @@ from torsh.codegen.llvm.values import (
     to_memory,
 )
 from torsh.codegen.llvm.writer import Operand, Writer, mangled
-from torsh.compiler.kernel import ONE, STRIDED, ZERO, Access, LoopKernel
+from torsh.compiler.kernel import ONE, SECOND, ZERO, Access, LoopKernel
 from torsh.core.dtype import DType
 
 _LOWEST = -(1 << 63)
@@ -112,7 +112,7 @@ class Memory:
                 pointer = m.at(pointer, index_or_none * self.parameter(word), element)
         if motion == ONE:
             pointer = m.at(pointer, group.shift, element)
-        elif motion == STRIDED and group.shift:
+        elif motion != ZERO and group.shift:
             pointer = m.at(pointer, self.parameter(words.strides[self.vector_axis]) * group.shift, element)
         return pointer
 
@@ -137,11 +137,25 @@ class Memory:
         motion = self._motion(access, number, group)
         if motion == ONE:
             return load_vector(m, address, element, group.lanes, mask, pinned)
-        if motion == STRIDED:
+        if motion == SECOND and group.lanes > 1:
+            return self._load_second(address, element, group.lanes, mask, pinned)
+        if motion != ZERO:
             address = m.at(address, self._lane_offsets(number), element)
             return self._gather(address, element, mask, pinned)
         text = f"load {element}, ptr {address.text}, align {WIDTH[element]}"
         return m.here(text, element) if pinned else m.pure(text, (address,), element)
+
+    def _load_second(self, address: Operand, element: str, lanes: int, mask: Operand | None, pinned: bool) -> Operand:
+        """Every second element, picked from two vectors: all that is read lies between elements that exist."""
+        m, half = self.m, lanes // 2
+        masks: list[Operand | None] = [None, None]
+        if mask is not None:
+            nobody = m.constant(False, "i1", lanes)
+            masks = [m.pick(mask, nobody, [x // 2 if x % 2 == 0 else lanes for x in range(lanes)]),
+                     m.pick(mask, nobody, [(x + lanes - 1) // 2 if x % 2 else lanes for x in range(lanes)])]
+        low, high = (load_vector(m, m.at(address, at, element), element, lanes, own, pinned)
+                     for at, own in zip((0, lanes - 1), masks, strict=True))
+        return m.pick(low, high, [2 * x if x < half else 2 * x + 1 for x in range(lanes)])
 
     def _gather(self, addresses: Operand, element: str, mask: Operand | None, pinned: bool) -> Operand:
         m = self.m
@@ -163,7 +177,7 @@ class Memory:
         motion = self._motion(access, number, group)
         if motion == ONE:
             store_vector(m, m.splat(value, group.lanes), address, group.mask)
-        elif motion == STRIDED:
+        elif motion != ZERO:
             addresses = m.at(address, self._lane_offsets(number), value.element)
             scatter(m, m.splat(value, group.lanes), addresses, group.mask)
         else:
@@ -206,12 +220,12 @@ class Memory:
             bad = wrong if bad is None else bad | wrong
         if bad is None:
             return self.load(number, group)
-        if not address.lanes and self._motion(access, number, group) != STRIDED:
+        if not address.lanes and self._motion(access, number, group) in (ZERO, ONE):
             address = m.select(bad, self._zeros(), address)
             return from_memory(m, self._fetch(number, address, element, group, group.mask), dtype)
         good = bad ^ True
         if self._motion(access, number, group) != ZERO:
-            offsets = (self._lane_offsets(number) if access.vector == STRIDED else m.lane_numbers("i64", group.lanes))
+            offsets = (m.lane_numbers("i64", group.lanes) if access.vector == ONE else self._lane_offsets(number))
             address = m.at(address, offsets, element)
         mask = m.both(m.splat(good, group.lanes), group.mask)
         return from_memory(m, self._gather(address, element, mask, bool(self.kernel.written >> access.buffer & 1)), dtype)

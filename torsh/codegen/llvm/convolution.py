@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from torsh.codegen.llvm.convolution_direct import BLOCK, WEIGHTS, direct_bytes, suits_direct, write_direct
 from torsh.codegen.llvm.convolution_windows import TAP_BYTES, TAP_TABLE, WEIGHT_PLACE, WINDOWS
 from torsh.codegen.llvm.gemm import MERGE, write_merge
-from torsh.codegen.llvm.gemm_pack import PACK
+from torsh.codegen.llvm.gemm_pack import PACK, write_ask
 from torsh.codegen.llvm.gemm_shape import Shape, arguments, pairs, shape_for
 from torsh.codegen.llvm.gemm_tiles import TILE, column_masks
 from torsh.codegen.llvm.libraries import declare_libraries, packing_library, points_library, tiles_library, windows_library
@@ -46,6 +46,7 @@ def generate_convolution(dtype_name: str, target: Target, symbol: str) -> str:
         write_merge(module, shape, "merge", shape.number)
     _write_pack_weights(module, shape)
     _write_hand_out(module, shape)
+    write_ask(module)
     write_direct(module, shape)
     _write_block(module, shape)
     _write_entry(module, shape, symbol)

@@ -12,9 +12,10 @@ from torsh.codegen.llvm.convolution_lines import COPY, apart, in_plane, line_len
 from torsh.codegen.llvm.convolution_tiles import POINTS, TURN_OUT, most_rows
 from torsh.codegen.llvm.convolution_windows import TAP_BYTES, TAP_TABLE
 from torsh.codegen.llvm.gemm import MERGE
+from torsh.codegen.llvm.gemm_pack import asking
 from torsh.codegen.llvm.gemm_shape import Shape, arguments, pairs
 from torsh.codegen.llvm.template_builder import Builder, Module, Operand, ignore
-from torsh.compiler.convolution import CONVOLUTION_PARAMETERS
+from torsh.compiler.convolution import ALL_TOGETHER, CONVOLUTION_PARAMETERS
 
 MOST_POSITIONS: Final = 1024
 FEW_POSITIONS: Final = 192   # where lines of more would not fit
@@ -173,14 +174,21 @@ def write_direct(module: Module, shape: Shape) -> None:
         high = b.ceil_div(n, tiles)
         full_tiles = b.sub(n, b.mul(tiles, b.sub(high, 1)))
 
+        dense = b.both(b.equal(word["layout"], ALL_TOGETHER), b.equal(word["w_tap"], 1))
+        row_bytes, run = (b.mul(x, shape.number.stored_bytes) for x in (word["w_row"], b.mul(channels, taps)))
+
         def row_panel(i: str) -> None:
             rows = b.min(b.sub(m, i), columns)
             w = b.at("%w", b.mul(b.add(i0, i), word["w_row"]), stored)
             b.call("pack_weights", *pairs(WEIGHTS, ("%params", w, table, c0, 0, channels, taps, rows, panel, columns)))
             target = b.at(sums, b.mul(i, n), kind)
+            # The next panel's weights are asked for, some rows in front of each tile.
+            following = b.at(w, b.add(b.mul(columns, word["w_row"]), b.mul(c0, taps)), stored)
+            ask = asking(b, dense, following, row_bytes, run, b.sub(b.sub(m, i), columns), columns, tiles)
 
             def tile(place: str, p: str) -> list[Operand]:
                 height = b.select(b.less(place, full_tiles), high, b.sub(high, 1))
+                ask(place)
                 function = b.load("ptr", b.at("@points", height, "ptr"), 8)
                 given = pairs(POINTS, (copies, b.at(starts, p, "i64"), places, panel, b.mul(channels, taps),
                                        b.at(target, b.mul(p, columns), kind), rows, b.less(0, c0)))

@@ -10,6 +10,7 @@ How a product is done is chosen at run time, for each block of c:
 - *packed*: the classical way. For each panel of k, b is copied to panels as wide as a register tile (kept in the
   second-level cache), a to panels as high as one (first level), and a family of register tiles does the arithmetic. Rows
   are split evenly, so that there is no thin last tile. b is used in place where few rows would not pay for copying it.
+- *turned*: as *packed*, but c^T = b^T a^T, if few columns would leave many lanes of their last vector empty (``gemm_turned.py``).
 - *dot*: few rows, both operands contiguous along k: tiles of dot products, nothing is copied.
 - *row*: one row (or few, if b is to be converted) times a matrix with contiguous rows: a sum of rows of b, as fast as memory delivers them.
 - *small*: products so small that packing would take most of the time.
@@ -22,11 +23,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torsh.codegen.llvm.gemm_direct import write_direct_paths
-from torsh.codegen.llvm.gemm_pack import PACK, PACK_PANELS, write_pack_panels
-from torsh.codegen.llvm.gemm_shape import COMPUTE, LOCAL_COLUMNS, Shape, arguments, pairs, shape_for
+from torsh.codegen.llvm.gemm_pack import PACK, PACK_PANELS, write_ask, write_pack_panels
+from torsh.codegen.llvm.gemm_shape import COMPUTE, LOCAL_COLUMNS, MERGE, Shape, arguments, pairs, shape_for
 from torsh.codegen.llvm.gemm_tiles import TILE
+from torsh.codegen.llvm.gemm_turned import has_turned, right_in_place, suits_turned, write_turned
 from torsh.codegen.llvm.gemm_words import HIGH_BITS, multiply_add
-from torsh.codegen.llvm.libraries import declare_libraries, packing_library, tiles_library
+from torsh.codegen.llvm.libraries import declare_libraries, packing_library, tiles_library, turn_library
 from torsh.codegen.llvm.numeric import Numeric
 from torsh.codegen.llvm.template_builder import ENTRY, Builder, Module, Operand, ignore
 from torsh.compiler.kernel import TemplateKernel
@@ -38,8 +40,6 @@ if TYPE_CHECKING:
 MERGED_VECTORS = 4       # vectors that are only converted, at a time
 FEW_ROWS = 8             # up to so many rows, a block on the stack has more columns, so that rows of b are read in long runs
 PANEL_HEAD = ("ptr panel", "i64 words")
-MERGE = ("ptr from", "ptr c", "i64 c_row", "i64 c_column", "ptr bias", "i64 bias_row", "i64 bias_column", "i1 has_bias",
-         "i1 accumulate", "i64 m", "i64 n", "i64 ldf")
 
 
 def generate_matmul(dtype_name: str, left: str, right: str, target: Target, symbol: str) -> str:
@@ -56,6 +56,9 @@ def generate_matmul(dtype_name: str, left: str, right: str, target: Target, symb
         write_merge(module, shape, "merge", shape.number)
     write_direct_paths(module, shape)
     _write_packed(module, shape)
+    if has_turned(shape):
+        write_ask(module)
+        write_turned(module, shape, _pack_b(shape))
     _write_compute(module, shape)
     _write_block(module, shape)
     _write_entry(module, shape, symbol)
@@ -72,11 +75,17 @@ def _libraries(shape: Shape) -> dict[str, TemplateKernel]:
     result = {"tiles": tiles_library(shape), "pack_a": packing_library(shape, shape.left, offset)}
     if _packs_differ(shape):
         result["pack_b"] = packing_library(shape, shape.right)
+    if has_turned(shape):
+        result["turn"] = turn_library(shape)
     return result
 
 
 def _packs_differ(shape: Shape) -> bool:
     return shape.left != shape.right or shape.panel_head > 0
+
+
+def _pack_b(shape: Shape) -> str:
+    return "pack_b" if _packs_differ(shape) else "pack_a"
 
 
 def _write_panel_head(module: Module, shape: Shape) -> None:
@@ -111,11 +120,11 @@ def _write_packed(module: Module, shape: Shape) -> None:
     full_tiles = b.sub("%m", b.mul(tiles, b.sub(high, 1)))
     group = shape.word.size if shape.word else 1
     steps = b.ceil_div("%k", group)                      # k in panels: elements, or words of them
-    pack_b = "pack_b" if _packs_differ(shape) else "pack_a"
+    pack_b = _pack_b(shape)
     some_k = b.select(b.less(steps, 1), 1, steps)
     depth = b.ceil_div(some_k, b.ceil_div(some_k, shape.depth))
     depth = b(f"and i64 {b.add(depth, 15)}, -16")
-    in_place = _in_place(b, shape)
+    in_place = right_in_place(b, shape)
     columns_at_once = b.select(in_place, "%n", shape.packed_columns)
 
     def columns_loop(j0: str) -> None:
@@ -197,19 +206,6 @@ def _write_packed(module: Module, shape: Shape) -> None:
     b.finish()
 
 
-def _in_place(b: Builder, shape: Shape) -> str:
-    """Whether full panels of b are read where they are: contiguous rows, and too few rows of a to pay for a copy.
-
-    Rows that are a multiple of 4 KiB apart fall in the same few sets of the cache, so they are copied unless read once.
-    """
-    if shape.right.converts or shape.word:
-        return "false"
-    apart = b(f"and i64 {b.mul('%b_row', shape.right.stored_bytes)}, 4095")
-    once = b.less("%m", shape.rows + 1)
-    few = b.both(b.less("%m", 65), b("icmp ne i64 " + f"{apart}, 0"))
-    return b.both(b.equal("%b_column", 1), b(f"or i1 {once}, {few}"))
-
-
 # ---------------------------------------------------------------------------------------------------- blocks of c
 def write_merge(module: Module, shape: Shape, name: str, number: Numeric) -> None:
     """c = from (+ bias) (+ c), rounded to c's type; any strides of c and bias."""
@@ -256,12 +252,17 @@ def _write_compute(module: Module, shape: Shape) -> None:
     along_k = b.both(b.equal("%a_column", 1), b.equal("%b_row", 1), b.less("%m", shape.most_dot_rows + 1))
     dot = b.both(along_k, b(f"or i1 {b.less(63, '%k')}, {b.less(cells, 65)}"))
     in_rows = b.equal("%b_column", 1)
+    function = b.select(suits_turned(b, shape), "@turned", "@packed", "ptr") if has_turned(shape) else "@packed"
+
+    def packed() -> None:
+        b.do(f"call void {function}({', '.join(f'{kind} {value}' for kind, value in given)})")
+
     # Several rows of b that has to be converted first are better converted for each than packed for them.
     row = b.both(in_rows, b.less("%m", 6 if shape.right.converts else 2))
     small = b.both(in_rows, b.less("%m", 17), b.less(b.mul(cells, "%k"), 8193))
     b.when(dot, lambda: b.call("dot", *given), lambda: ignore(
         b.when(row, lambda: b.call("row", *given), lambda: ignore(
-            b.when(small, lambda: b.call("small", *given), lambda: b.call("packed", *given))))))
+            b.when(small, lambda: b.call("small", *given), packed)))))
     b.finish()
 
 

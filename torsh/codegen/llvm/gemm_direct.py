@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from torsh.codegen.llvm.gemm_pack import LINE_BYTES
 from torsh.codegen.llvm.gemm_shape import COMPUTE, Shape, arguments, pairs
 from torsh.codegen.llvm.gemm_words import multiply_add, word_element
 from torsh.codegen.llvm.numeric import Numeric
@@ -15,7 +16,6 @@ ROW_BLOCK = 8            # rows of b that the row path adds in one sweep
 AHEAD_BYTES = 1024       # how far ahead the columns of single rows are asked for
 SWEEP_VECTORS = 4        # vectors of a sweep at a time, but no more
 SWEEP_COLUMNS = 64       # columns
-LINE_BYTES = 64          # of a line of the caches
 ROW_COLUMNS = 4096       # columns of a sweep: the sums stay in the first-level cache
 DOT = ("ptr a", "i64 a_row", "ptr b", "i64 b_column", "ptr c", "i64 ldc", "ptr init", "i64 ldi", "i1 has_init",
        "i64 k", "i64 columns")

@@ -12,6 +12,9 @@ from torsh.codegen.llvm.template_builder import Builder, Module, Operand, ignore
 PREFETCHED_ROWS = 8     # how far ahead rows that are packed are asked for
 LARGEST_SQUARE = 16     # rows that are transposed at a time: shuffles of more elements take long to compile
 PACK_PANELS = ("ptr from", "i64 k_step", "ptr to", "i64 k", "i64 columns", "i64 panel_step")
+LINE_BYTES = 64         # of a line of the caches
+# Ask the caches for the runs ``begin`` to ``end`` of bytes, which start ``step`` bytes apart.
+ASK = ("ptr from", "i64 step", "i64 begin", "i64 end", "i64 nbytes")
 PACK = ("ptr from", "i64 row_step", "i64 k_step", "ptr to", "i64 k", "i64 rows", "i64 width")
 
 
@@ -48,6 +51,32 @@ def write_pack(module: Module, shape: Shape, pack: str, number: Numeric, offset:
     b.when(panel, lambda: copy(b, packing, shape.vectors),
            lambda: ignore(b.loop(0, "%rows", shape.lanes, group)))
     b.finish()
+
+
+def write_ask(module: Module) -> None:
+    """The function ASK, for what is packed soon: packing asks, too, but for all at once."""
+    b = Builder(module, "ask", arguments(ASK))
+
+    def run(number: str) -> None:
+        start = b.at("%from", b.mul(number, "%step"), "i8")
+        b.loop(0, "%nbytes", LINE_BYTES, lambda at: b.prefetch(b.at(start, at, "i8")))
+
+    b.loop("%begin", "%end", 1, run)
+    b.finish()
+
+
+def asking(b: Builder, condition: str, following: str, step: Operand, nbytes: Operand, left: Operand, most: int, parts: Operand
+           ) -> Callable[[Operand], None]:
+    """A function that asks for one of so many parts of the next panel, of at most ``most`` runs; left: runs from there on."""
+    some = b.both(condition, b.less(0, left))
+    runs = b.select(some, b.min(left, most), 0)
+    share = b.ceil_div(runs, parts)
+
+    def ask(part: Operand) -> None:
+        begin = b.mul(part, share)
+        b.call("ask", *pairs(ASK, (following, step, begin, b.min(b.add(begin, share), runs), nbytes)))
+
+    return ask
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 # computing type, a and b any strides and the type in memory; work: memory for packed panels.
 COMPUTE = ("ptr a", "i64 a_row", "i64 a_column", "ptr b", "i64 b_row", "i64 b_column", "ptr c", "i64 ldc", "ptr init",
            "i64 ldi", "i1 has_init", "i64 m", "i64 n", "i64 k", "ptr work")
+# c[m, n] = from (+ bias) (+ c), rounded to c's type; any strides of c and bias.
+MERGE = ("ptr from", "ptr c", "i64 c_row", "i64 c_column", "ptr bias", "i64 bias_row", "i64 bias_column", "i1 has_bias",
+         "i1 accumulate", "i64 m", "i64 n", "i64 ldf")
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from torsh.codegen.llvm.convolution_windows import WINDOW_FUNCTIONS, write_windo
 from torsh.codegen.llvm.gemm_pack import PACK, write_pack
 from torsh.codegen.llvm.gemm_shape import Shape
 from torsh.codegen.llvm.gemm_tiles import write_tiles
+from torsh.codegen.llvm.gemm_turned import TURN, write_turn
 from torsh.codegen.llvm.numeric import Numeric
 from torsh.codegen.llvm.template_builder import Module, Operand
 from torsh.compiler.kernel import TemplateKernel
@@ -24,7 +25,7 @@ from torsh.compiler.kernel import TemplateKernel
 if TYPE_CHECKING:
     from torsh.codegen.llvm.target import Target
 
-_ARGUMENTS: Final[dict[str, Sequence[str]]] = {"packing": PACK, "product": PRODUCT}
+_ARGUMENTS: Final[dict[str, Sequence[str]]] = {"packing": PACK, "product": PRODUCT, "turn": TURN}
 
 
 def tiles_library(shape: Shape) -> TemplateKernel:
@@ -45,6 +46,11 @@ def product_library(shape: Shape, a_row: int, a_step: Operand) -> TemplateKernel
 def windows_library(shape: Shape, parameters: Sequence[str]) -> TemplateKernel:
     """The functions of windows of convolutions, for calls with these parameter words."""
     return TemplateKernel("windows", (_common(shape, 0), replace(shape.number, rounds=False), tuple(parameters)))
+
+
+def turn_library(shape: Shape) -> TemplateKernel:
+    """The function that turns sums of products with few columns."""
+    return TemplateKernel("turn", (_common(replace(shape, paired=False, integers=None), 0),))
 
 
 def points_library(shape: Shape) -> TemplateKernel:
@@ -104,6 +110,10 @@ def _product(module: Module, shape: Shape, a_row: int, a_step: Operand, _: Targe
     write_product(module, shape, symbol, a_row, a_step)
 
 
+def _turn(module: Module, shape: Shape, _: Target, symbol: str) -> None:
+    write_turn(module, shape, symbol)
+
+
 def _points(module: Module, shape: Shape, _: Target, symbol: str) -> None:
     write_points(module, shape, symbol)
 
@@ -117,4 +127,4 @@ def _windows(module: Module, shape: Shape, number: Numeric, parameters: Sequence
 
 
 LIBRARIES: Final = {"register_tiles": _module_of(_tiles), "packing": _module_of(_packing), "product": _module_of(_product),
-                    "points": _module_of(_points), "windows": _module_of(_windows)}
+                    "points": _module_of(_points), "turn": _module_of(_turn), "windows": _module_of(_windows)}

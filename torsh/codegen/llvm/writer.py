@@ -285,12 +285,15 @@ class Writer:
         return self.pure(f"shufflevector {vector.type} {vector.text}, {vector.type} poison, <{lanes} x i32> <{picks}>",
                          (vector,), vector.element, lanes)
 
+    def pick(self, low: Operand, high: Operand, lanes: Sequence[int]) -> Operand:
+        """Lanes of two vectors; those of ``high`` count on from the last of ``low``."""
+        picks = ", ".join(f"i32 {k}" for k in lanes)
+        return self.pure(f"shufflevector {low.type} {low.text}, {high.type} {high.text}, <{len(lanes)} x i32> <{picks}>",
+                         (low, high), low.element, len(lanes))
+
     def joined(self, low: Operand, high: Operand) -> Operand:
         """One vector of the lanes of two."""
-        lanes = 2 * low.lanes
-        picks = ", ".join(f"i32 {k}" for k in range(lanes))
-        return self.pure(f"shufflevector {low.type} {low.text}, {high.type} {high.text}, <{lanes} x i32> <{picks}>",
-                         (low, high), low.element, lanes)
+        return self.pick(low, high, range(2 * low.lanes))
 
     # ---- memory ------------------------------------------------------------------------------------------------------
 
