@@ -328,7 +328,7 @@ def run_of_blocks(b: Builder, unit: str, row_blocks: Operand, column_blocks: Ope
 
 def _spreads(shape: Shape) -> bool:
     """Can vectors be stored to every second element?"""
-    return shape.masks and not shape.number.converts and shape.number.is_float
+    return shape.masks and shape.number.is_float
 
 
 def _write_put_runs(module: Module, shape: Shape) -> None:
@@ -366,7 +366,8 @@ def _write_put_runs(module: Module, shape: Shape) -> None:
 
 def _write_put_apart(module: Module, shape: Shape) -> None:
     """Rows of a block on the stack to every second element of c."""
-    number, kind, lanes = shape.number, shape.number.kind, shape.lanes
+    number, stored, lanes = shape.number, shape.number.stored, shape.lanes
+    bits = 8 * number.stored_bytes
     half = lanes // 2
     b = Builder(module, "put_apart", arguments(PUT))
     even = "<" + ", ".join(f"i1 {(lane + 1) % 2}" for lane in range(lanes)) + ">"
@@ -376,16 +377,16 @@ def _write_put_apart(module: Module, shape: Shape) -> None:
         for part in range(2):
             count = b.sub(b.sub("%n", j), part * half)
             count = b.min(b.select(b.less(count, 0), 0, count), half)
-            bits = b.mask(lanes, 8 * number.kind_bytes, b.mul(count, 2))
-            parts.append(b(f"and <{lanes} x i1> {bits}, {even}"))
+            parts.append(b(f"and <{lanes} x i1> {b.mask(lanes, bits, b.mul(count, 2))}, {even}"))
         there = b.mask(lanes, 8 * number.kind_bytes, b.min(b.sub("%n", j), lanes))
 
         def row(i: str) -> None:
-            value = number.load_masked(b, b.at("%from", b.add(b.mul(i, LOCAL_COLUMNS), j), kind), lanes, there)
-            c = b.at("%c", b.add(b.mul(i, "%c_row"), b.mul(j, 2)), kind)
+            at = b.at("%from", b.add(b.mul(i, LOCAL_COLUMNS), j), number.kind)
+            value = number.raw(b, shape.values.load_masked(b, at, lanes, there), lanes)
+            c = b.at("%c", b.add(b.mul(i, "%c_row"), b.mul(j, 2)), stored)
             for part, mask in enumerate(parts):
-                wide = b.shuffle(kind, lanes, value, value, [part * half + lane // 2 for lane in range(lanes)])
-                number.store_masked(b, wide, b.at(c, part * lanes, kind), lanes, mask)
+                wide = b.shuffle(stored, lanes, value, value, [part * half + lane // 2 for lane in range(lanes)])
+                b.masked_store(stored, lanes, wide, b.at(c, part * lanes, stored), mask)
 
         b.loop(0, "%m", 1, row)
 

@@ -74,7 +74,8 @@ def suits_direct(b: Builder, shape: Shape, word: dict[str, str]) -> str:
     """Is the input a plane in a usual layout, do its lines fit, and are vectors of outputs filled well?"""
     room, rows = _Room(shape), word["rows"]
     whole = b.mul(b.ceil_div(rows, shape.lanes), shape.lanes)
-    filled = b.less(b.mul(whole, 3), b.add(b.mul(rows, 4), 1))
+    # Windows are no smaller where tiles are faster.
+    filled = b.less(whole, b.add(b.mul(rows, 2), 1)) if shape.word else b.less(b.mul(whole, 3), b.add(b.mul(rows, 4), 1))
     some = b.less(LEAST_PRODUCTS, b.mul(word["channels"], word["taps"]))
     fits = b.less(_plane(b, shape, word, FEW_POSITIONS), room.copies // _least_planes(shape) + 1)
     return b.both(in_plane(b, word), filled, some, fits, b.less(1, word["taps"]), b.less(word["taps"], shape.depth + 1))
