@@ -12,6 +12,7 @@ COPY = ("ptr params", "ptr x", "i64 y", "i64 x_start", "i64 lines", "i64 channel
 # lie ``apart``, in a line that far ``below``, too. Then, for one channel, twice ``apart`` from the first one, there are
 # ``singles`` planes: one of its elements and those ``shift`` further on in the line, one of its elements and zeros.
 COPY_PAIRS = (*COPY, "i64 apart", "i64 below", "i64 singles", "i64 shift")
+FAR = 1 << 40            # where there are no elements
 
 
 def write_copy_lines(module: Module, shape: Shape, parameters: Sequence[str]) -> None:
@@ -59,43 +60,40 @@ def _lines(b: Builder, shape: Shape, word: Mapping[str, str], inside: Callable[[
 
 
 def _pairs_of_lines(b: Builder, shape: Shape, word: Mapping[str, str], inside: Callable[[Operand], str]) -> None:
+    """Plane by plane: the two lines that a word comes from share cache lines with other vectors of them."""
     stored, lanes = shape.number.stored, shape.lanes
-    condition, halves, words = f"<{lanes} x i1>", f"<{lanes} x i16>", f"<{lanes} x i32>"
+    halves, words = f"<{lanes} x i16>", f"<{lanes} x i32>"
     sixteen = b.splat("i32", lanes, 16)
-    single = b.mul("%apart", 2)
 
-    def vector(at: str) -> None:
-        x = b.add("%x_start", at)
-        mask, shifted = inside(x), inside(b.add(x, "%shift"))
+    def half(at: str, y: Operand, mask: str) -> str:
+        exists = b.splat("i1", lanes, b(f"icmp ult i64 {y}, {word['sizes1']}"))
+        raw = b.masked_load(stored, lanes, at, b(f"and <{lanes} x i1> {mask}, {exists}"))
+        return b(f"zext {halves} {raw} to {words}")
 
-        def line(start: str, step: Operand, lower: Operand, second: str, to: str, y: str) -> None:
-            """One vector of a line: the second elements lie a step further on, ``lower`` lines below."""
-            here = b.at(start, b.mul(y, word["x_strides1"]), stored)
+    def plane(number: str) -> None:
+        is_pair, is_shifted = b.less(number, "%channels"), b.equal(number, "%channels")
+        source = b.select(is_pair, b.mul(number, word["x_channel"]), b.mul("%apart", 2))
+        further, below = b.select(is_shifted, "%shift", 0), b.select(is_pair, "%below", 0)
+        step, reached = b.select(is_pair, "%apart", further), b.select(b.less("%channels", number), FAR, further)
 
-            def half(at: str, mask: str, y: Operand) -> str:
-                exists = b.splat("i1", lanes, b(f"icmp ult i64 {y}, {word['sizes1']}"))
-                raw = b.masked_load(stored, lanes, at, b(f"and {condition} {mask}, {exists}"))
-                return b(f"zext {halves} {raw} to {words}")
+        def vector(at: str) -> None:
+            x = b.add("%x_start", at)
+            masks = inside(x), inside(b.add(x, reached))
+            start = b.at("%x", b.add(source, x), stored)
+            target = b.at("%to", b.add(b.mul(number, "%plane"), at), "i32")
 
-            high = b(f"shl {words} {half(b.at(here, step, stored), second, b.add(y, lower))}, {sixteen}")
-            b.store(words, b(f"or {words} {half(here, mask, y)}, {high}"), to, 4)
+            def line(number_of_line: str) -> None:
+                y = b.add("%y", number_of_line)
+                here = b.at(start, b.mul(y, word["x_strides1"]), stored)
+                high = b(f"shl {words} {half(b.at(here, step, stored), b.add(y, below), masks[1])}, {sixteen}")
+                to = b.at(target, b.mul(number_of_line, "%line"), "i32")
+                b.store(words, b(f"or {words} {half(here, y, masks[0])}, {high}"), to, 4)
 
-        def plane(start: str, step: Operand, lower: Operand, second: str, number: Operand) -> None:
-            to = b.at("%to", b.add(b.mul(number, "%plane"), at), "i32")
-            b.loop(0, "%lines", 1, lambda number_of_line: line(
-                start, step, lower, second, b.at(to, b.mul(number_of_line, "%line"), "i32"), str(b.add("%y", number_of_line))))
+            b.loop(0, "%lines", 1, line)
 
-        start = b.at("%x", x, stored)
-        b.loop(0, "%channels", 1, lambda c: plane(b.at(start, b.mul(c, word["x_channel"]), stored), "%apart", "%below", mask, c))
+        b.loop(0, "%line", lanes, vector)
 
-        def odd(number: str) -> None:
-            is_first = b.equal(number, 0)
-            second = b.select(is_first, shifted, "zeroinitializer", condition)
-            plane(b.at(start, single, stored), b.select(is_first, "%shift", 0), 0, second, b.add("%channels", number))
-
-        b.loop(0, "%singles", 1, odd)
-
-    b.loop(0, "%line", lanes, vector)
+    b.loop(0, b.add("%channels", "%singles"), 1, plane)
 
 
 def in_plane(b: Builder, word: Mapping[str, str]) -> str:

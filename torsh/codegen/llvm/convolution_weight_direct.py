@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from torsh.codegen.llvm.convolution import even_blocks
-from torsh.codegen.llvm.convolution_lines import COPY, COPY_PAIRS, apart, in_plane, line_length
+from torsh.codegen.llvm.convolution_lines import COPY, COPY_PAIRS, FAR, apart, in_plane, line_length
 from torsh.codegen.llvm.convolution_pairs import JOIN
 from torsh.codegen.llvm.convolution_tiles import POINTS, TURN_OUT, most_rows
 from torsh.codegen.llvm.gemm import MERGE
@@ -22,7 +22,6 @@ from torsh.codegen.llvm.template_builder import Builder, Module, Operand
 from torsh.compiler.convolution import WEIGHT_PARAMETERS
 
 SHORTEST_LINE: Final = 12
-_FAR: Final = 1 << 40
 DIRECT = ("ptr params", "ptr g", "ptr x", "ptr c", "i64 m", "i64 channels", "i64 first", "i64 count", "ptr work")
 
 
@@ -169,7 +168,7 @@ def write_direct(module: Module, shape: Shape) -> None:
         if shape.word:
             is_pair = b.less(0, second)
             below = b.select(is_pair, b.mul(b.div(second, width), word["stride1"]), 0)
-            b.call("copy_lines", *pairs(COPY_PAIRS, (*given, b.mul(below, word["x_strides1"]), b.select(is_pair, below, _FAR), 0, 0)))
+            b.call("copy_lines", *pairs(COPY_PAIRS, (*given, b.mul(below, word["x_strides1"]), b.select(is_pair, below, FAR), 0, 0)))
         else:
             b.call("copy_lines", *pairs(COPY, given))
         again = b.less("%first", p)
