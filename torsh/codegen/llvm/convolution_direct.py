@@ -14,7 +14,7 @@ from torsh.codegen.llvm.convolution_tiles import POINTS, TURN_OUT, most_rows
 from torsh.codegen.llvm.convolution_windows import TAP_BYTES, TAP_TABLE
 from torsh.codegen.llvm.gemm import MERGE
 from torsh.codegen.llvm.gemm_shape import Shape, arguments, pairs
-from torsh.codegen.llvm.template_builder import Builder, Module, Operand, ignore
+from torsh.codegen.llvm.template_builder import Builder, Module, Operand
 from torsh.compiler.convolution import CONVOLUTION_PARAMETERS
 
 MOST_POSITIONS: Final = 1024
@@ -109,7 +109,7 @@ def write_direct(module: Module, shape: Shape) -> None:
     rows_at_once = b.mul(panels_at_once, columns)
     b.call("tap_table", *pairs(TAP_TABLE, ("%params", table, 0, taps)))
 
-    def place(c: str, t: str) -> None:
+    def place(c: Operand, t: str) -> None:
         y, x = b.div(t, word["kernel2"]), b.rem(t, word["kernel2"])
         y, x = b.sub(b.mul(y, word["dilation1"]), first_y), b.sub(b.mul(x, word["dilation2"]), first_x)
         at = b.add(b.mul(c, plane), b.add(b.mul(y, line), x))
