@@ -14,7 +14,6 @@ from torsh.backend.cpu import jit
 from torsh.codegen.llvm.templates import generate_template, template_libraries
 from torsh.compiler.kernel import BufferRef, Call, TemplateKernel
 
-_alive: list[Any] = []
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -75,7 +74,10 @@ def images_of(kernel: TemplateKernel, target: StandInTarget) -> list[bytes]:
 
 
 def guarded(shape: tuple[int, ...], dtype: Any, at_end: bool = True) -> np.ndarray:
-    """An uninitialised array with an inaccessible page right behind it (or right in front of it)."""
+    """An uninitialised array with an inaccessible page right behind it (or right in front of it).
+
+    The memory goes with the last array that refers to it: a process may have only so many pieces of memory (Linux: 65530).
+    """
     page = mmap.PAGESIZE
     nbytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
     inside = -(-max(nbytes, 1) // page) * page
@@ -83,7 +85,6 @@ def guarded(shape: tuple[int, ...], dtype: Any, at_end: bool = True) -> np.ndarr
     base = ctypes.addressof(ctypes.c_char.from_buffer(memory))
     for edge in (base, base + page + inside):
         assert _libc.mprotect(ctypes.c_void_p(edge), ctypes.c_size_t(page), 0) == 0
-    _alive.append(memory)
     start = page + (inside - nbytes if at_end else 0)
     flat = np.frombuffer(memory, np.uint8, nbytes, start) if nbytes else np.empty(0, np.uint8)
     return flat.view(dtype).reshape(shape)
