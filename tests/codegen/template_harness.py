@@ -14,7 +14,6 @@ from torsh.backend.cpu import jit
 from torsh.codegen.llvm.templates import generate_template, template_libraries
 from torsh.compiler.kernel import BufferRef, Call, TemplateKernel
 
-_alive: list[Any] = []
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -75,7 +74,10 @@ def images_of(kernel: TemplateKernel, target: StandInTarget) -> list[bytes]:
 
 
 def guarded(shape: tuple[int, ...], dtype: Any, at_end: bool = True) -> np.ndarray:
-    """An uninitialised array with an inaccessible page right behind it (or right in front of it)."""
+    """An uninitialised array with an inaccessible page right behind it (or right in front of it).
+
+    The memory goes with the last array that refers to it: a process may have only so many pieces of memory (Linux: 65530).
+    """
     page = mmap.PAGESIZE
     nbytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
     inside = -(-max(nbytes, 1) // page) * page

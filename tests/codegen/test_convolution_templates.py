@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,11 @@ from torsh.ops.define import wide  # noqa: E402
 
 TARGETS = host_targets()
 each_target = pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.cpu)
+# With and without pairs of bfloat16, as far as the machine has them.
+PAIRS = [TARGETS[0]]
+if "+avx512bf16" in TARGETS[0].features:
+    PAIRS = [replace(TARGETS[0], cpu=cpu, machine=TARGETS[0].cpu) for cpu in ("znver4", "sapphirerapids")]
+each_pairing = pytest.mark.parametrize("target", [*PAIRS, *TARGETS[1:]], ids=lambda target: target.cpu)
 LAYOUTS = ("plain", "turned", "channels last", "spread", "backwards")
 
 
@@ -224,3 +230,55 @@ def test_what_is_padding_is_never_multiplied_with_what_is_there() -> None:
     infinite[:2, :2] = True
     np.testing.assert_array_equal(np.isinf(c.reshape(5, 5)), infinite)
     assert not np.isnan(c).any()
+
+
+@each_pairing
+def test_bfloat16_convolutions_of_random_windows(target: StandInTarget) -> None:
+    rng = np.random.default_rng(9)
+    for number in range(120):
+        geometry, sizes = random_geometry(rng, 1 + number % 3, (200, 30, 9)[number % 3])
+        batch, channels, share = (int(v) for v in rng.integers(1, (5, 12, 4)))
+        rows = int(rng.choice([5, 14, 16, 31, 64, 70]))
+        check_forward(rng, dtypes.bfloat16, geometry, sizes, batch, channels, rows, target, share, usual=number % 2 == 0)
+        check_weight(rng, dtypes.bfloat16, geometry, sizes, batch, channels, rows, target, share)
+
+
+@each_pairing
+def test_bfloat16_convolutions_of_planes(target: StandInTarget) -> None:
+    rng = np.random.default_rng(10)
+    for sizes, kernel, stride, dilation, batch, channels, rows in [
+            ((40, 41), (3, 3), 1, 1, 2, 75, 64), ((61, 60), (7, 7), 2, 1, 2, 3, 64), ((16, 17), (5, 5), 1, 1, 3, 33, 30),
+            ((13, 300), (1, 4), 1, 2, 1, 7, 32), ((30, 530), (3, 3), 1, 1, 1, 5, 16), ((25, 13), (6, 3), 3, 2, 4, 1, 48),
+            ((14, 14), (3, 3), 1, -1, 3, 130, 65), ((1, 400), (1, 9), 1, 1, 3, 5, 16), ((70, 12), (15, 15), 1, 1, 1, 3, 16)]:
+        reaches = [(k - 1) * dilation for k in kernel]
+        counts = tuple([max(1, (n + 2 - abs(reach)) // stride) for n, reach in zip(sizes, reaches, strict=True)])
+        padding = tuple([1 - min(reach, 0) for reach in reaches])
+        geometry = primitives.WindowGeometry(kernel, counts, (stride,) * 2, padding, (dilation,) * 2, 1)
+        check_forward(rng, dtypes.bfloat16, geometry, sizes, batch, channels, rows, target, 2, usual=True)
+        if np.prod(kernel) <= primitives.MOST_TAPS:
+            for share in (1, None):
+                check_weight(rng, dtypes.bfloat16, geometry, sizes, batch, channels, rows, target, share)
+
+
+@each_pairing
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_infinite_elements_meet_only_their_windows(target: StandInTarget, channels: int) -> None:
+    for kernel, size, rows in [((3, 3), (15, 15), 16), ((3, 4), (15, 16), 32), ((1, 5), (5, 40), 4), ((3, 3), (7, 7), 16),
+                               ((5, 5), (19, 13), 16)]:
+        x = guard(np.ones((1, channels, *size), dtypes.bfloat16.numpy))
+        x[0, channels - 1, size[0] // 2, size[1] // 2] = np.inf
+        geometry = primitives.WindowGeometry(kernel, size, (1, 1), tuple([(k - 1) // 2 for k in kernel]), (1, 1), 1)
+        w = guard(np.ones((rows, channels, *kernel), x.dtype))
+        c = guarded((1, 1, rows, int(np.prod(size))), x.dtype)
+        phase = Phase(windows_of(geometry, x), 0, (1, 1), 0, (0, *strides(w)))
+        run(templates.convolution(dtypes.bfloat16, ref(0), ref(1), ref(2), size, rows, [phase]), [c, w, x], target)
+        infinite = np.isinf(columns(geometry, x, dtypes.bfloat16)).any(-2).reshape(-1)
+        np.testing.assert_array_equal(np.isinf(c.astype(np.float32)), np.broadcast_to(infinite, c.shape))
+        assert not np.isnan(c.astype(np.float32)).any()
+
+        g = guard(np.ones((1, rows, int(np.prod(size))), x.dtype))
+        total = guarded((1, 1, rows, channels * int(np.prod(kernel))), np.float32)
+        call = templates.convolution_weight(dtypes.bfloat16, ref(0), ref(1), ref(2), windows_of(geometry, x), rows,
+                                            (g[0].size, g[0].size, g[0, 0].size), 1)
+        run(call, [total, g, x], target)
+        assert np.isinf(total[..., -int(np.prod(kernel)):]).all() and np.isfinite(total[..., :-int(np.prod(kernel))]).all()

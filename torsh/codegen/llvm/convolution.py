@@ -10,7 +10,16 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from torsh.codegen.llvm.convolution_direct import BLOCK, WEIGHTS, direct_bytes, suits_direct, write_direct
+from torsh.codegen.llvm.convolution_direct import (
+    BLOCK,
+    LOCAL_COLUMNS,
+    PUT_RUNS,
+    WEIGHTS,
+    direct_bytes,
+    suits_direct,
+    write_direct,
+)
+from torsh.codegen.llvm.convolution_pairs import join_halves, write_join
 from torsh.codegen.llvm.convolution_windows import TAP_BYTES, TAP_TABLE, WEIGHT_PLACE, WINDOWS
 from torsh.codegen.llvm.gemm import MERGE, write_merge
 from torsh.codegen.llvm.gemm_pack import PACK, write_ask
@@ -24,8 +33,7 @@ from torsh.compiler.kernel import TemplateKernel
 if TYPE_CHECKING:
     from torsh.codegen.llvm.target import Target
 
-LOCAL_COLUMNS = 256      # of a block on the stack, where sums are kept that c cannot hold
-LOCAL_BYTES = 1 << 18
+LOCAL_BYTES = 1 << 18    # of a block on the stack, where sums are kept that c cannot hold
 _FAR = 1 << 62
 PACKED_TILES = 40        # of rows: panels of weights, for the second-level cache
 PREFETCHED_CHANNELS = 8
@@ -44,6 +52,11 @@ def generate_convolution(dtype_name: str, target: Target, symbol: str) -> str:
     write_merge(module, shape, "merge_values", shape.values)
     if shape.number.converts:
         write_merge(module, shape, "merge", shape.number)
+    if _spreads(shape):
+        _write_put_apart(module, shape)
+    _write_put_runs(module, shape)
+    if shape.word:
+        write_join(module, shape)
     _write_pack_weights(module, shape)
     _write_hand_out(module, shape)
     write_ask(module)
@@ -61,13 +74,13 @@ def convolution_libraries(dtype_name: str, target: Target) -> dict[str, Template
 
 def common_libraries(shape: Shape) -> dict[str, TemplateKernel]:
     """The libraries of both templates of convolutions."""
-    return {"tiles": tiles_library(shape), "pack": packing_library(shape), "points": points_library(shape)}
+    return {"tiles": tiles_library(shape), "pack": packing_library(replace(shape, paired=False)), "points": points_library(shape)}
 
 
 def blocking(dtype_name: str, target: Target, depth: float, columns: float) -> Shape:
     """The blocking of matrix products with other panels of b, which cost more to fill here: factors of their sizes."""
     shape = shape_for(dtype_name, target)
-    return replace(shape, paired=False, depth=int(shape.depth * depth) // shape.lanes * shape.lanes,
+    return replace(shape, depth=int(shape.depth * depth) // shape.lanes * shape.lanes,
                    packed_columns=int(shape.packed_columns * columns) // shape.columns * shape.columns)
 
 
@@ -128,9 +141,14 @@ def _write_block(module: Module, shape: Shape) -> None:
             b.loop(0, tiles, 1, step, [("i64", i0)])
 
         b.call("tap_table", *pairs(TAP_TABLE, ("%params", table, tap, taps)))
-        each_tile(lambda tile, i, rows, panel: b.call("pack_weights", *pairs(WEIGHTS, (
-            "%params", b.at("%w", b.mul(i, word["w_row"]), stored), table, channel, tap, channels, taps, rows, panel,
-            shape.row_width))))
+
+        def pack(tile: str, i: Operand, rows: Operand, panel: str) -> None:
+            b.call("pack_weights", *pairs(WEIGHTS, (
+                "%params", b.at("%w", b.mul(i, word["w_row"]), stored), table, channel, tap, channels, taps, rows, panel,
+                shape.row_width)))
+            join_halves(b, shape, panel, k, shape.row_width)
+
+        each_tile(pack)
 
         def column_panel(j: str) -> None:
             start = b.add("%first", j)
@@ -142,13 +160,15 @@ def _write_block(module: Module, shape: Shape) -> None:
                                                    shape.columns, table, taps, channels)))
 
             b.loop(0, width, shape.lanes, vector)
+            words = join_halves(b, shape, panel_b, k, shape.columns)
             item, inside = b.div(start, "%period"), b.rem(start, "%period")
             c_column = b.at("%c", b.add(b.mul(item, "%c_batch"), inside), kind)
             one = b("icmp sle i64 " + f"{b.add(inside, width)}, %period")
             one = one if shape.masks else b.both(one, b.equal(width, shape.columns))
-            each_tile(lambda tile, i, rows, panel: compute(i, rows, panel, c_column, one, start, width))
+            each_tile(lambda tile, i, rows, panel: compute(i, rows, panel, words, c_column, one, start, width))
 
-        def compute(i: Operand, rows: Operand, panel: str, c_column: str, one: str, start: Operand, width: Operand) -> None:
+        def compute(i: Operand, rows: Operand, panel: str, k: Operand, c_column: str, one: str, start: Operand, width: Operand
+                    ) -> None:
             function = b.load("ptr", b.at("@tiles", rows, "ptr"), 8)
             b.when(biased, lambda: _spread_bias(b, shape, word, biases, i, rows))
 
@@ -309,12 +329,46 @@ def run_of_blocks(b: Builder, unit: str, row_blocks: Operand, column_blocks: Ope
 
 def _spreads(shape: Shape) -> bool:
     """Can vectors be stored to every second element?"""
-    return shape.masks and not shape.number.converts and shape.number.is_float
+    return shape.masks and shape.number.is_float
+
+
+def _write_put_runs(module: Module, shape: Shape) -> None:
+    """Round runs of positions of a block and put them where they belong."""
+    number, stored, kind = shape.number, shape.number.stored, shape.number.kind
+    b = Builder(module, "put_runs", arguments(PUT_RUNS))
+    word = b.words(CONVOLUTION_PARAMETERS)
+    stop = b.add("%start", "%n")
+    period = b.mul(word["counts0"], b.mul(word["counts1"], word["counts2"]))
+    runs = b.div(period, word["c_run"])      # of an image
+
+    def run(position: str) -> None:
+        origin = b.mul(position, word["c_run"])
+        low = b.select(b.less("%start", origin), origin, "%start")
+        high = b.min(stop, b.add(origin, word["c_run"]))
+        item, line = b.div(position, runs), b.rem(position, runs)
+        plane, line = b.div(line, word["counts1"]), b.rem(line, word["counts1"])
+        offset = b.add(b.mul(plane, word["c_strides0"]), b.mul(line, word["c_strides1"]))
+        offset = b.add(b.mul(item, word["c_batch"]), offset)
+        c = b.at("%c", b.add(offset, b.mul(b.sub(low, origin), word["c_strides2"])), stored)
+        source, step, count = b.at("%from", b.sub(low, "%start"), kind), word["c_strides2"], b.sub(high, low)
+
+        def put() -> None:
+            b.call("merge" if number.converts else "merge_values", *pairs(MERGE, (
+                source, c, word["c_row"], step, "null", 0, 0, "false", "false", "%m", count, LOCAL_COLUMNS)))
+
+        if not _spreads(shape):
+            put()
+            return
+        b.when(b.equal(step, 2), lambda: b.call("put_apart", *pairs(PUT, (source, c, word["c_row"], "%m", count))), put)
+
+    b.loop(b.div("%start", word["c_run"]), b.add(b.div(b.sub(stop, 1), word["c_run"]), 1), 1, run)
+    b.finish()
 
 
 def _write_put_apart(module: Module, shape: Shape) -> None:
     """Rows of a block on the stack to every second element of c."""
-    number, kind, lanes = shape.number, shape.number.kind, shape.lanes
+    number, stored, lanes = shape.number, shape.number.stored, shape.lanes
+    bits = 8 * number.stored_bytes
     half = lanes // 2
     b = Builder(module, "put_apart", arguments(PUT))
     even = "<" + ", ".join(f"i1 {(lane + 1) % 2}" for lane in range(lanes)) + ">"
@@ -324,16 +378,16 @@ def _write_put_apart(module: Module, shape: Shape) -> None:
         for part in range(2):
             count = b.sub(b.sub("%n", j), part * half)
             count = b.min(b.select(b.less(count, 0), 0, count), half)
-            bits = b.mask(lanes, 8 * number.kind_bytes, b.mul(count, 2))
-            parts.append(b(f"and <{lanes} x i1> {bits}, {even}"))
+            parts.append(b(f"and <{lanes} x i1> {b.mask(lanes, bits, b.mul(count, 2))}, {even}"))
         there = b.mask(lanes, 8 * number.kind_bytes, b.min(b.sub("%n", j), lanes))
 
         def row(i: str) -> None:
-            value = number.load_masked(b, b.at("%from", b.add(b.mul(i, LOCAL_COLUMNS), j), kind), lanes, there)
-            c = b.at("%c", b.add(b.mul(i, "%c_row"), b.mul(j, 2)), kind)
+            at = b.at("%from", b.add(b.mul(i, LOCAL_COLUMNS), j), number.kind)
+            value = number.raw(b, shape.values.load_masked(b, at, lanes, there), lanes)
+            c = b.at("%c", b.add(b.mul(i, "%c_row"), b.mul(j, 2)), stored)
             for part, mask in enumerate(parts):
-                wide = b.shuffle(kind, lanes, value, value, [part * half + lane // 2 for lane in range(lanes)])
-                number.store_masked(b, wide, b.at(c, part * lanes, kind), lanes, mask)
+                wide = b.shuffle(stored, lanes, value, value, [part * half + lane // 2 for lane in range(lanes)])
+                b.masked_store(stored, lanes, wide, b.at(c, part * lanes, stored), mask)
 
         b.loop(0, "%m", 1, row)
 
@@ -349,8 +403,6 @@ def _weights_bytes(shape: Shape) -> int:
 def _write_entry(module: Module, shape: Shape, symbol: str) -> None:
     """The kernel. Parameters: the number of phases, then a block of parameters for each, with units of its own."""
     size = shape.number.kind_bytes
-    if _spreads(shape):
-        _write_put_apart(module, shape)
     _write_phase(module, shape)
     b = Builder(module, symbol, ENTRY, internal=False)
     work = b.stack(max(_weights_bytes(shape) + shape.columns * shape.depth * size + 64, direct_bytes(shape)))
@@ -378,7 +430,8 @@ def _write_phase(module: Module, shape: Shape) -> None:
     columns_of_item = b.mul(word["fold"], period)
     row_blocks, column_blocks = b.ceil_div(word["rows"], word["m_block"]), b.ceil_div(columns_of_item, word["n_block"])
 
-    function = b.select(suits_direct(b, shape, word), "@direct", "@block", "ptr")
+    direct = suits_direct(b, shape, word)
+    function = b.select(direct, "@direct", "@block", "ptr")
 
     def units(unit: str) -> Operand:
         item, row, column, rows, blocks = run_of_blocks(b, unit, row_blocks, column_blocks)
@@ -407,7 +460,7 @@ def _write_phase(module: Module, shape: Shape) -> None:
             b.loop(0, n, LOCAL_COLUMNS, columns)
 
         if number.converts:
-            in_pieces()
+            b.when(direct, directly, in_pieces)
         else:
             whole = b.both(b.equal(word["c_run"], period), b.equal(word["c_strides2"], 1))
             b.when(whole, directly, in_pieces)
@@ -424,32 +477,9 @@ def _call_block(b: Builder, function: str, given: Sequence[Operand]) -> None:
 def _piece(b: Builder, shape: Shape, word: Mapping[str, str], function: str, at: Mapping[str, str], i: Operand,
            start: Operand, m: Operand, n: Operand) -> None:
     """A block computed on the stack, whose runs of positions are then rounded and put where they belong."""
-    number, stored, kind = shape.number, shape.number.stored, shape.number.kind
+    stored, kind = shape.number.stored, shape.number.kind
     w, bias = b.at(at["w"], b.mul(i, word["w_row"]), stored), b.at(at["bias"], b.mul(i, word["bias_stride"]), stored)
     shifted = b.at("%local", b.sub(0, start), kind)
     _call_block(b, function, ("%params", w, at["x"], shifted, LOCAL_COLUMNS, _FAR, 0, bias, m, start, n, "%work"))
-    stop = b.add(start, n)
-    period = b.mul(word["counts0"], b.mul(word["counts1"], word["counts2"]))
-    runs = b.div(period, word["c_run"])      # of an image
-
-    def run(position: str) -> None:
-        origin = b.mul(position, word["c_run"])
-        low = b.select(b.less(start, origin), origin, start)
-        high = b.min(stop, b.add(origin, word["c_run"]))
-        item, line = b.div(position, runs), b.rem(position, runs)
-        plane, line = b.div(line, word["counts1"]), b.rem(line, word["counts1"])
-        offset = b.add(b.mul(i, word["c_row"]), b.mul(item, word["c_batch"]))
-        offset = b.add(offset, b.add(b.mul(plane, word["c_strides0"]), b.mul(line, word["c_strides1"])))
-        c = b.at(at["c"], b.add(offset, b.mul(b.sub(low, origin), word["c_strides2"])), stored)
-        source, step, count = b.at("%local", b.sub(low, start), kind), word["c_strides2"], b.sub(high, low)
-
-        def put() -> None:
-            b.call("merge" if number.converts else "merge_values", *pairs(MERGE, (
-                source, c, word["c_row"], step, "null", 0, 0, "false", "false", m, count, LOCAL_COLUMNS)))
-
-        if not _spreads(shape):
-            put()
-            return
-        b.when(b.equal(step, 2), lambda: b.call("put_apart", *pairs(PUT, (source, c, word["c_row"], m, count))), put)
-
-    b.loop(b.div(start, word["c_run"]), b.add(b.div(b.sub(stop, 1), word["c_run"]), 1), 1, run)
+    c = b.at(at["c"], b.mul(i, word["c_row"]), stored)
+    b.call("put_runs", *pairs(PUT_RUNS, ("%params", "%local", c, m, start, n)))

@@ -5,6 +5,8 @@ from typing import Final
 
 from torsh.codegen.llvm.gemm_pack import LARGEST_SQUARE
 from torsh.codegen.llvm.gemm_shape import Shape, arguments
+from torsh.codegen.llvm.gemm_words import multiply_add
+from torsh.codegen.llvm.numeric import Numeric
 from torsh.codegen.llvm.template_builder import Builder, Module, ignore
 
 MOST_ROWS: Final = 12        # of a tile: each has an address in a register
@@ -35,6 +37,7 @@ def write_points(module: Module, shape: Shape, table: str) -> None:
 def _write_tile(module: Module, shape: Shape, rows: int) -> None:
     values, lanes, vectors, kind = shape.values, shape.lanes, shape.vectors, shape.number.kind
     vector = values.vector(lanes)
+    panel_number = Numeric(values.name, "i32", "i32", True) if shape.word else values
     b = Builder(module, f"points{rows}", arguments(POINTS))
     starts = [b.at("%x", b.load("i64", b.at("%starts", row, "i64"), 8), kind) for row in range(rows)]
     first = b.load("i64", "%places", 8)
@@ -43,11 +46,11 @@ def _write_tile(module: Module, shape: Shape, rows: int) -> None:
         def step(number: str, place: str, panel: str, *sums: str) -> list[str]:
             # Loaded one step ahead; otherwise LLVM gathers all factors first, in more registers than there are.
             following = b.load("i64", b.at("%places", b.add(number, 1), "i64"), 8)
-            columns = [values.load(b, b.at(panel, part * lanes, kind), lanes) for part in range(parts)]
+            columns = [panel_number.load(b, b.at(panel, part * lanes, kind), lanes) for part in range(parts)]
             result = []
             for row, start in enumerate(starts):
-                factor = b.splat(kind, lanes, values.load(b, b.at(start, place, kind)))
-                result += [values.multiply_add(b, factor, column, sums[row * parts + part], lanes)
+                factor = b.splat(panel_number.kind, lanes, panel_number.load(b, b.at(start, place, kind)))
+                result += [multiply_add(b, shape, shape.word, factor, column, sums[row * parts + part])
                            for part, column in enumerate(columns)]
             return [following, b.at(panel, shape.columns, kind), *result]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torsh.codegen.llvm.convolution import blocking, common_libraries, even_blocks, run_of_blocks, units_loop
+from torsh.codegen.llvm.convolution_pairs import join_halves, write_join
 from torsh.codegen.llvm.convolution_weight_direct import DIRECT, direct_bytes, suits_direct, write_direct
 from torsh.codegen.llvm.convolution_windows import TAP_BYTES, TAP_TABLE, WINDOWS
 from torsh.codegen.llvm.gemm import MERGE, write_merge
@@ -35,6 +36,8 @@ def generate_convolution_weight(dtype_name: str, target: Target, symbol: str) ->
     module = Module()
     declare_libraries(module, convolution_weight_libraries(dtype_name, target))
     write_merge(module, shape, "merge_values", shape.values)
+    if shape.word:
+        write_join(module, shape)
     _write_turn(module, shape)
     _write_panels(module, shape)
     write_direct(module, shape)
@@ -116,10 +119,15 @@ def _write_block(module: Module, shape: Shape) -> None:
         b.call("panels", *pairs(STRIP, ("%params", x, position, k, channels, table, strip, panels)))
         n, j0 = b.mul(channels, word["taps"]), b.mul(channel, word["taps"])
         again = b.less(0, done)
+        words = b.ceil_div(k, 2) if shape.word else k
+        if shape.word:
+            b.loop(0, n, shape.columns, lambda j: ignore(join_halves(b, shape, b.at(panels, b.mul(j, shape.depth), kind), k,
+                                                                     shape.columns)))
 
         def row_tile(tile: str, i: str) -> list[Operand]:
             rows = b.select(b.less(tile, full_tiles), high, b.sub(high, 1))
             _pack_rows(b, shape, word, b.at("%g", b.mul(i, word["g_row"]), stored), period, position, k, rows, panel_a)
+            join_halves(b, shape, panel_a, k, shape.row_width)
             function = b.load("ptr", b.at("@tiles", rows, "ptr"), 8)
             c_row = b.at("%c", b.add(b.mul(i, word["c_row"]), j0), kind)
 
@@ -128,7 +136,7 @@ def _write_block(module: Module, shape: Shape) -> None:
                 panel = b.at(panels, b.mul(j, shape.depth), kind)
 
                 def tile(to: str, ldc: Operand, has_init: str) -> None:
-                    values = (panel_a, panel, shape.columns, to, ldc, to, ldc, has_init, k, width)
+                    values = (panel_a, panel, shape.columns, to, ldc, to, ldc, has_init, words, width)
                     b.do(f"call void {function}({', '.join(f'{x} {y}' for x, y in pairs(TILE, values))})")
 
                 def beside() -> None:

@@ -3,13 +3,17 @@
 Lines of the input are copied with their padding; the elements that one element of the kernel meets then lie a fixed distance
 from each other, and register tiles read them one by one, as factors of whole vectors of the gradient. What is packed is the
 gradient alone, (channels * kernel) times less than windows. Sums, [(channel, tap)][row], are turned at the end.
+
+Where the target has pairs, those are of positions in as many lines each, one below the other: the lines are copied as pairs.
 """
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from torsh.codegen.llvm.convolution import even_blocks
-from torsh.codegen.llvm.convolution_lines import COPY, apart, in_plane, line_length
+from torsh.codegen.llvm.convolution_lines import COPY, COPY_PAIRS, FAR, apart, in_plane, line_length
+from torsh.codegen.llvm.convolution_pairs import JOIN
 from torsh.codegen.llvm.convolution_tiles import POINTS, TURN_OUT, most_rows
 from torsh.codegen.llvm.gemm import MERGE
 from torsh.codegen.llvm.gemm_pack import PACK
@@ -29,7 +33,7 @@ class _Room:
         whole = shape.packed_columns * shape.depth
         self.sums, self.copies = whole * 9 // 16 // shape.columns * shape.columns, whole // 4
         self.panel = 0
-        self.places = (shape.depth + shape.lanes) * shape.columns * size
+        self.places = (shape.depth * (2 if shape.word else 1) + shape.lanes) * shape.columns * size
         self.offsets = self.places + (shape.depth + 1) * 8
         self.sums_at = -(-(self.offsets + self.sums // shape.columns * 8) // 64) * 64
         self.copies_at = self.sums_at + self.sums * size
@@ -103,7 +107,11 @@ def write_direct(module: Module, shape: Shape) -> None:
             high = b.min(stop, b.add(origin, period))
             x = b.at("%x", b.add(b.mul(item, word["x_batch"]), b.mul(c0, word["x_channel"])), stored)
             g = b.at("%g", b.add(b.mul(item, word["g_batch"]), b.mul(i0, word["g_row"])), stored)
-            b.loop(low, high, most, lambda p: positions(x, g, channels, n, m, p, b.min(most, b.sub(high, p)), b.sub(p, origin)))
+            if shape.word:
+                pairs_of_lines(low, high, origin, lambda p, k, second: positions(x, g, channels, n, m, p, k, b.sub(p, origin), second))
+            else:
+                b.loop(low, high, most,
+                       lambda p: positions(x, g, channels, n, m, p, b.min(most, b.sub(high, p)), b.sub(p, origin), 0))
 
         b.loop(b.div("%first", period), b.add(b.div(b.sub(stop, 1), period), 1), 1, image)
 
@@ -119,7 +127,33 @@ def write_direct(module: Module, shape: Shape) -> None:
 
         b.loop(0, m, columns, out)
 
-    def positions(x: str, g: str, channels: Operand, n: Operand, m: Operand, p: str, k: Operand, inside: Operand) -> None:
+    def pairs_of_lines(low: Operand, high: Operand, origin: Operand, body: Callable[[str, Operand, Operand], None]) -> None:
+        """Blocks of k positions and as many ``second`` ones, which follow; in front and behind, where lines are not whole, none."""
+        start = b.rem(b.sub(low, origin), width)
+        total = b.sub(high, low)
+        head = b.select(b.equal(start, 0), 0, b.min(total, b.sub(width, start)))
+        in_block = b.div(shape.depth, width)
+        lines = b.select(b.equal(in_block, 0), 0, b.div(b.sub(total, head), b.mul(width, 2)))      # of either half
+        blocks = b.ceil_div(lines, b.select(b.equal(in_block, 0), 1, in_block))
+        rest = b.add(low, b.add(head, b.mul(b.mul(lines, 2), width)))
+        of_head, at_once = b.ceil_div(head, shape.depth), b.ceil_div(lines, b.select(b.equal(blocks, 0), 1, blocks))
+        pairs_end = b.add(of_head, blocks)
+        head_end = b.add(low, head)
+
+        def block(number: str, p: str) -> list[Operand]:
+            is_head, before_rest = b.less(number, of_head), b.less(number, pairs_end)
+            is_pair = b(f"xor i1 {is_head}, {before_rest}")
+            half = b.min(b.mul(at_once, width), b.div(b.sub(rest, p), 2))
+            stop = b.select(is_head, head_end, high)
+            k = b.select(is_pair, half, b.min(b.sub(stop, p), shape.depth))
+            second = b.select(is_pair, k, 0)
+            body(p, k, second)
+            return [b.add(p, b.add(k, second))]
+
+        b.loop(0, b.add(pairs_end, b.ceil_div(b.sub(high, rest), shape.depth)), 1, block, [("i64", low)])
+
+    def positions(x: str, g: str, channels: Operand, n: Operand, m: Operand, p: str, k: Operand, inside: Operand,
+                  second: Operand) -> None:
         y, x0 = b.div(inside, width), b.rem(inside, width)
         count = b.ceil_div(b.add(x0, k), width)
 
@@ -130,8 +164,13 @@ def write_direct(module: Module, shape: Shape) -> None:
 
         b.loop(0, k, 1, place)
         first_line = b.sub(b.mul(y, word["stride1"]), word["padding1"])
-        b.call("copy_lines", *pairs(COPY, (
-            "%params", x, first_line, b.sub(0, word["padding2"]), _lines(b, word, count), channels, copies, line, plane)))
+        given = ("%params", x, first_line, b.sub(0, word["padding2"]), _lines(b, word, count), channels, copies, line, plane)
+        if shape.word:
+            is_pair = b.less(0, second)
+            below = b.select(is_pair, b.mul(b.div(second, width), word["stride1"]), 0)
+            b.call("copy_lines", *pairs(COPY_PAIRS, (*given, b.mul(below, word["x_strides1"]), b.select(is_pair, below, FAR), 0, 0)))
+        else:
+            b.call("copy_lines", *pairs(COPY, given))
         again = b.less("%first", p)
         tiles = b.ceil_div(n, most_rows(shape))
         high = b.ceil_div(n, tiles)
@@ -140,7 +179,9 @@ def write_direct(module: Module, shape: Shape) -> None:
         def row_panel(i: str) -> None:
             rows = b.min(b.sub(m, i), columns)
             source = b.at(g, b.add(b.mul(i, word["g_row"]), inside), stored)
-            b.call("pack", *pairs(PACK, (source, word["g_row"], 1, panel, k, rows, columns)))
+            b.call("pack", *pairs(PACK, (source, word["g_row"], 1, panel, b.add(k, second), rows, columns)))
+            if shape.word:
+                b.call("join", *pairs(JOIN, (panel, 1, k, panel, k, second, columns)))
             target = b.at(sums, b.mul(i, n), kind)
 
             def tile(number: str, r: str) -> list[Operand]:
