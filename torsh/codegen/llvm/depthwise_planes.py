@@ -7,6 +7,7 @@ loaded once. For targets where masks cost nothing.
 """
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from torsh.codegen.llvm.depthwise_lines import lane_sum
@@ -22,6 +23,7 @@ MASKS = ("ptr masks", "i64 step", "i64 vectors", "i64 down", "i64 across", "i64 
 # of positions, those of the taps, then that of g.
 SUMS = ("ptr x", "i64 x_item", "ptr g", "i64 g_item", "i64 items", "ptr distances", "ptr masks", "i64 vectors", "ptr sums")
 STEP: Final = MOST_TOGETHER + 1      # masks of a vector
+MOST_ITEMS: Final = 2                # batch items that are summed at a time
 
 
 def generate_for_planes(shape: Shape, symbol: str) -> str:
@@ -78,24 +80,35 @@ def _write_sums(module: Module, shape: Shape) -> None:
     b = Builder(module, "sums", arguments(SUMS))
     distances = [b.load("i64", b.at("%distances", tap, "i64"), 8) for tap in range(MOST_TOGETHER)]
 
-    def item(number_of_item: str, *sums: str) -> list[str]:
-        x, g = [b.at(f"%{name}", b.mul(number_of_item, f"%{name}_item"), stored) for name in ("x", "g")]
+    def items(first_item: str, count: int, sums: Sequence[str]) -> list[str]:
+        """Sums with the products of some batch items, which share the masks."""
+        x, g = [b.at(f"%{name}", b.mul(first_item, f"%{name}_item"), stored) for name in ("x", "g")]
         at = [b.at(x, distance, stored) for distance in distances]
-        following = [b.at(start, f"%{name}_item", stored) for name, start in (("x", x), ("g", g))]
 
         def some(v: str, *sums: str) -> list[str]:
-            first = b.mul(v, lanes)
-            for start in following:
-                b.prefetch(b.at(start, first, stored))
+            here = b.mul(v, lanes)
             masks = b.at("%masks", b.mul(b.mul(v, STEP), MASK_BYTES), "i8")
-            by = number.load_masked(b, b.at(g, first, stored), lanes, _load_mask(b, shape, masks, MOST_TOGETHER))
-            loaded = [number.load_masked(b, b.at(place, first, stored), lanes, _load_mask(b, shape, masks, tap))
-                      for tap, place in enumerate(at)]
-            return [values.multiply_add(b, value, by, total, lanes) for value, total in zip(loaded, sums, strict=True)]
+            x_places, g_places = [[b.add(here, b.mul(number_of, f"%{name}_item")) for number_of in range(2 * count)]
+                                  for name in ("x", "g")]
+            for place, following in zip(x_places[count:], g_places[count:], strict=True):
+                b.prefetch(b.at(x, place, stored))
+                b.prefetch(b.at(g, following, stored))
+            there = _load_mask(b, shape, masks, MOST_TOGETHER)
+            gradients = [number.load_masked(b, b.at(g, place, stored), lanes, there) for place in g_places[:count]]
+            totals = []
+            for tap, total in enumerate(sums):
+                mask = _load_mask(b, shape, masks, tap)
+                for place, gradient in zip(x_places[:count], gradients, strict=True):
+                    value = number.load_masked(b, b.at(at[tap], place, stored), lanes, mask)
+                    total = values.multiply_add(b, value, gradient, total, lanes)
+                totals.append(total)
+            return totals
 
         return b.loop(0, "%vectors", 1, some, [(vector, total) for total in sums])
 
-    sums = b.loop(0, "%items", 1, item, [(vector, "zeroinitializer")] * MOST_TOGETHER)
+    whole = b.mul(b.div("%items", MOST_ITEMS), MOST_ITEMS)
+    sums = b.loop(0, whole, MOST_ITEMS, lambda item, *sums: items(item, MOST_ITEMS, sums), [(vector, "zeroinitializer")] * MOST_TOGETHER)
+    sums = b.loop(whole, "%items", 1, lambda item, *sums: items(item, 1, sums), [(vector, total) for total in sums])
     for tap, total in enumerate(sums):
         values.store(b, lane_sum(b, shape, total), b.at("%sums", tap, kind))
     b.finish()
