@@ -65,12 +65,15 @@ def check_forward(rng: np.random.Generator, dtype: dtypes.DType, geometry: Windo
 
 
 def check_weight(rng: np.random.Generator, dtype: dtypes.DType, geometry: WindowGeometry, sizes: tuple[int, ...], batch: int,
-                 rows: int, target: StandInTarget, share: int | None = None) -> None:
+                 rows: int, target: StandInTarget, share: int | None = None, narrow: bool | None = None,
+                 x: np.ndarray | None = None) -> None:
     groups, positions = geometry.groups, int(np.prod(geometry.counts))
-    x = in_rows(rng, (batch, groups, *sizes), dtype)
+    if x is None:
+        x = in_rows(rng, (batch, groups, *sizes), dtype)
     g = guard(values(rng, (batch, groups, rows, positions), dtype), bool(rng.random() < 0.5))
     c = guarded((groups, rows, int(np.prod(geometry.kernel))), wide(dtype).numpy)
     call = templates.depthwise_weight(dtype, ref(0), ref(1), ref(2), windows_of(geometry, x), rows, strides(g)[:3])
+    assert narrow is None or call.kernel.options[-1] == narrow
     run(call, [c, g, x], target, share)
     want = np.matmul(g.astype(np.float64), columns(geometry, x, dtype).swapaxes(-1, -2)).sum(0)
     close(c, want, wide(dtype))
@@ -123,6 +126,24 @@ def test_blocks_of_lines_and_of_positions(target: StandInTarget) -> None:
 
 
 @each_target
+def test_gradients_of_weights_for_narrow_planes(target: StandInTarget) -> None:
+    """All positions of a plane are one line: vectors reach over the ends of lines, windows stand outside of the input."""
+    rng = np.random.default_rng(5)
+    for number in range(150):
+        height, width = int(rng.integers(1, 40)), int(rng.integers(1, 9))
+        kernel = [(3, 3), (3, 3), (2, 4), (1, 9), (9, 1), (1, 1), (2, 2)][int(rng.integers(7))]
+        counts = (int(rng.integers(1, 40)), width)
+        padding = tuple(int(v) for v in rng.integers(-3, 9, 2))
+        dilation = tuple(int(v) for v in rng.choice([1, 1, 1, -1, 2, -2, 5], 2))
+        geometry = WindowGeometry(kernel, counts, (1, 1), padding, dilation, int(rng.integers(1, 6)))
+        dtype = (dtypes.float32, dtypes.float64)[number % 2]
+        batch, rows, share = [int(v) for v in rng.integers(1, 4, 3)]
+        lines = guard(values(rng, (batch, geometry.groups, height, width), dtype), bool(rng.random() < 0.5))
+        short = lines[..., :int(rng.integers(1, width + 1))]      # lines as far apart as those of the result, and shorter
+        check_weight(rng, dtype, geometry, short.shape[2:], batch, rows, target, share, True, short)
+
+
+@each_target
 def test_what_no_window_reaches_is_not_multiplied(target: StandInTarget) -> None:
     """Elements behind the last window, and those that only other positions meet, may be infinite."""
     for infinite, places in [((9, 9), (5, 5)), ((0, 9), (5, 5)), ((9, 0), (5, 5))]:
@@ -146,7 +167,8 @@ def test_text_for_arm(dtype: dtypes.DType) -> None:
     llvm.initialize_all_asmprinters()
     machine = llvm.Target.from_triple(ARM.triple).create_target_machine(cpu=ARM.cpu, features=ARM.features)
     for name, options in [("depthwise", (3, 1, 1)), ("depthwise", (0, 1, 2)), ("depthwise", (5, 2, 1)),
-                          ("depthwise_weight", (3, 1)), ("depthwise_weight", (0, 2))]:
+                          ("depthwise_weight", (3, 1, False)), ("depthwise_weight", (0, 2, False)),
+                          ("depthwise_weight", (3, 1, True))]:
         module = llvm.parse_assembly(generate_template(TemplateKernel(name, (dtype.name, *options)), ARM, "kernel"))
         module.verify()
         assert machine.emit_object(module)

@@ -18,6 +18,9 @@ DEPTHWISE_WEIGHT_PARAMETERS: Final = (
     "c_slot", "c_offset", "g_slot", "g_offset", "x_slot", "x_offset", *WINDOW_PARAMETERS, "spacing[2]", "g_batch", "g_group",
     "g_row")
 HEIGHTS: Final = (3, 5, 7)     # of kernels, with code of their own
+NARROW: Final = 8              # positions of a line that leave most of a vector empty
+MOST_NARROW: Final = 512       # positions of a plane of such lines
+MOST_TOGETHER: Final = 9       # elements of a kernel whose sums are in registers together
 
 
 def depthwise(dtype: DType, c: BufferRef, w: BufferRef, x: BufferRef, windows: Windows, spacing: Sequence[int], rows: int,
@@ -44,8 +47,8 @@ def depthwise_weight(dtype: DType, c: BufferRef, g: BufferRef, x: BufferRef, win
     dtype: of g and x; c is of the type that is summed in. g_strides: of batch, group and row; positions are neighbours.
     """
     params = (c.slot, c.offset, g.slot, g.offset, x.slot, x.offset, *windows.words(rows), 1, 1, *g_strides)
-    return Call(TemplateKernel("depthwise_weight", (dtype.name, *_variant(windows))), params, windows.groups,
-                _cost(windows, rows), "depthwise_weight")
+    return Call(TemplateKernel("depthwise_weight", (dtype.name, *_variant(windows), _is_narrow(dtype, windows))), params,
+                windows.groups, _cost(windows, rows), "depthwise_weight")
 
 
 def _plane(sizes: Sequence[int]) -> tuple[int, ...]:
@@ -59,6 +62,16 @@ def _variant(windows: Windows) -> tuple[int, int]:
     stride = 2 if across == 2 else 1
     usual = down == stride and (dilation == 1 or dilation == -1)
     return next((h for h in HEIGHTS if usual and height == h), 0), stride
+
+
+def _is_narrow(dtype: DType, windows: Windows) -> bool:
+    """Do lines leave vectors empty, and is each element of a small kernel equally far from all positions of a plane?
+
+    What is multiplied is loaded for each element of the kernel: conversions of 16-bit floats would be repeated.
+    """
+    return (len(windows.counts) == 2 and dtype.itemsize >= 4 and windows.taps <= MOST_TOGETHER and windows.counts[1] <= NARROW
+            and windows.positions <= MOST_NARROW and all(s == 1 for s in windows.stride)
+            and windows.x_strides[3] == windows.counts[1])
 
 
 def _cost(windows: Windows, rows: int) -> int:

@@ -10,6 +10,7 @@ from torsh.codegen.llvm.depthwise_lines import (
     MOST_LINES,
     VECTORS,
     Copies,
+    ask,
     column_mask,
     lines_together,
     write_copy_lines,
@@ -168,7 +169,9 @@ def _write_entry(module: Module, shape: Shape, stride: int, spacing: int, symbol
                                                word["kernel1"], word["kernel2"], *steps, copies.places, c, word["counts2"],
                                                count, columns)), (kind, bias))
 
-            copies.copy(number_of, y, column, count)
+            copies.copy(number_of, y, column, count, b.mul(number_of, word["x_group"]))
+            results = b.add(b.mul(b.mul(first, word["rows"]), period), b.mul(y, word["counts2"]))
+            ask(b, b.at(starts["c"], results, stored), b.mul(b.mul(count, word["counts2"]), number_of), number.stored_bytes, True)
             b.loop(0, number_of, 1, lambda place: b.loop(0, word["rows"], 1, lambda row: compute(place, row)) and None)
 
         copies.take(number_of, source)

@@ -17,8 +17,10 @@ MOST_LINES: Final = 7              # of positions that are computed together
 VECTORS: Final = 4                 # of a line that are computed together where there are not so many lines
 ENOUGH_ELEMENTS: Final = 8 << 10   # of lines: for the first-level cache
 MOST_CHANNELS: Final = 8           # whose lines are copied before they are read
-# Of some channels, ``plane`` elements apart.
-COPY = ("ptr params", "ptr sources", "i64 channels", "i64 y", "i64 x_start", "i64 lines", "ptr to", "i64 line", "i64 plane")
+CACHE_LINE: Final = 64             # bytes
+# Of some channels, ``plane`` elements apart. What is ``ahead`` elements away in memory is asked for.
+COPY = ("ptr params", "ptr sources", "i64 channels", "i64 y", "i64 x_start", "i64 lines", "ptr to", "i64 line", "i64 plane",
+        "i64 ahead")
 
 
 def lines_together(shape: Shape) -> int:
@@ -48,7 +50,8 @@ class Copies:
         self.at_once = b.min(word["counts1"], fitting)
         self.plane = b.mul(self.lines(self.at_once), self.line)
         one_block = b.both(b.equal(self.at_once, word["counts1"]), b.equal(self.columns, word["counts2"]))
-        self.channels = b.select(one_block, b.min(b.div(MOST_ELEMENTS, self.plane), MOST_CHANNELS), 1)
+        some = b.min(b.div(ENOUGH_ELEMENTS, self.plane), MOST_CHANNELS)
+        self.channels = b.select(b.both(one_block, b.less(0, some)), some, 1)
         self._write_places()
 
     @staticmethod
@@ -88,13 +91,24 @@ class Copies:
         """Copy the channels whose addresses are ``source(place)`` from now on."""
         self.b.loop(0, number, 1, lambda place: self.b.store("ptr", source(place), self.b.at(self.sources, place, "ptr"), 8))
 
-    def copy(self, number: Operand, y: Operand, column: Operand, count: Operand) -> None:
-        """Copy what ``count`` lines of positions from (y, column) on meet, of the first channels."""
+    def copy(self, number: Operand, y: Operand, column: Operand, count: Operand, step: Operand) -> None:
+        """Copy what ``count`` lines of positions from (y, column) on meet, of the first channels.
+
+        What is copied next is asked for: the next lines, or the first ones of the channels that are ``step`` elements away.
+        """
         b, word = self.b, self.word
         top = b.add(b.sub(b.mul(y, word["stride1"]), word["padding1"]), self.first_y)
         left = b.add(b.sub(b.mul(column, self.stride), word["padding2"]), self.first_x)
+        line_step = b.mul(word["stride1"], word["x_strides1"])
+        ahead = self.ahead(y, count, line_step, step)
         b.call("copy_lines", *pairs(COPY, ("%params", self.sources, number, top, left, self.lines(count), self.memory,
-                                           self.line, self.plane)))
+                                           self.line, self.plane, ahead)))
+
+    def ahead(self, y: Operand, count: Operand, line_step: Operand, step: Operand) -> Operand:
+        """How far the next block of lines is away, which is in the next channels behind the last lines of these."""
+        b = self.b
+        last = b.equal(b.add(y, count), self.word["counts1"])
+        return b.select(last, b.sub(step, b.mul(y, line_step)), b.mul(count, line_step))
 
     def of_channel(self, number: Operand) -> str:
         """The copy of the ``number``-th channel."""
@@ -149,6 +163,8 @@ def write_copy_lines(module: Module, shape: Shape, parameters: tuple[str, ...], 
 
             def load(y: Operand) -> list[str]:
                 source = b.at(x, b.mul(y, word["x_strides1"]), number.stored)
+                for place, _ in sources:
+                    b.prefetch(b.at(source, b.add(place, "%ahead"), number.stored))
                 return [number.load_masked(b, b.at(source, place, number.stored), lanes, mask) for place, mask in sources]
 
             def line(number_of_line: str) -> None:
@@ -190,3 +206,18 @@ def _spread(b: Builder, shape: Shape, value: str, even: str) -> list[str]:
                                    [x for e in elements for x in ((e, lanes) if front else (lanes, e))]) for front in (True, False)]
         result.append(b.select(even, first, second, vector))
     return result
+
+
+def lane_sum(b: Builder, shape: Shape, value: str) -> str:
+    """The sum of a vector's lanes, by halves."""
+    lanes, kind = shape.lanes, shape.number.kind
+    while lanes > 1:
+        low, high = [b.shuffle(kind, lanes, value, "poison", range(at, at + lanes // 2)) for at in (0, lanes // 2)]
+        lanes //= 2
+        value = shape.values.add(b, low, high, lanes)
+    return b(f"extractelement <1 x {kind}> {value}, i64 0")
+
+
+def ask(b: Builder, start: str, elements: Operand, nbytes: int, write: bool = False) -> None:
+    """Ask for the memory of neighbouring elements of ``nbytes`` bytes: it comes while others are computed with."""
+    b.loop(0, elements, CACHE_LINE // nbytes, lambda at: b.prefetch(b.at(start, b.mul(at, nbytes), "i8"), write))

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torsh.codegen.llvm.depthwise_lines import VECTORS, Copies, column_mask, lines_together, write_copy_lines
+from torsh.codegen.llvm.depthwise_lines import VECTORS, Copies, ask, column_mask, lane_sum, lines_together, write_copy_lines
+from torsh.codegen.llvm.depthwise_planes import generate_for_planes
 from torsh.codegen.llvm.gemm_shape import Shape, arguments, pairs, shape_for
 from torsh.codegen.llvm.template_builder import ENTRY, Builder, Module, Operand
 from torsh.compiler.depthwise import DEPTHWISE_WEIGHT_PARAMETERS
@@ -22,9 +23,14 @@ LINES = ("ptr x", "i64 x_item", "i64 line", "ptr sums", "i64 height", "i64 width
 ENOUGH_SUMS = 8      # that do not wait for each other
 
 
-def generate_depthwise_weight(dtype_name: str, height: int, stride: int, target: Target, symbol: str) -> str:
-    """LLVM text of the template. height: of kernels, if they follow this stride in both dimensions, without gaps; or 0."""
+def generate_depthwise_weight(dtype_name: str, height: int, stride: int, narrow: bool, target: Target, symbol: str) -> str:
+    """LLVM text of the template. height: of kernels, if they follow this stride in both dimensions, without gaps; or 0.
+
+    narrow: all planes suit :mod:`depthwise_planes`.
+    """
     shape = shape_for(dtype_name, target)
+    if narrow and shape.masks:
+        return generate_for_planes(shape, symbol)
     module = Module()
     write_copy_lines(module, shape, DEPTHWISE_WEIGHT_PARAMETERS, stride, 1)
     if height:
@@ -157,8 +163,20 @@ def _write_entry(module: Module, shape: Shape, stride: int, symbol: str) -> None
         def items(first: str) -> None:
             number_of = b.min(copies.channels, b.sub(word["batch"], first))
 
+            more = b.less(b.add(first, number_of), word["batch"])
+            # From these batch items to the next ones, or to the first ones of the next channel.
+            x_step, g_step = [b.select(more, b.mul(number_of, item), b.sub(group, b.mul(first, item)))
+                              for item, group in ((word["x_batch"], word["x_group"]), (word["g_batch"], word["g_row"]))]
+
+            def ask_gradients(y: str, count: Operand) -> None:
+                ahead = copies.ahead(y, count, word["counts2"], g_step)
+                start = b.at(g, b.add(b.add(b.mul(first, word["g_batch"]), b.mul(y, word["counts2"])), ahead), stored)
+                b.loop(0, number_of, 1, lambda item: ask(b, b.at(start, b.mul(item, word["g_batch"]), stored),
+                                                         b.mul(count, word["counts2"]), number.stored_bytes))
+
             def block(y: str, count: Operand, column: str, columns: Operand) -> None:
-                copies.copy(number_of, y, column, count)
+                copies.copy(number_of, y, column, count, x_step)
+                ask_gradients(y, count)
                 inside = b.add(b.add(b.mul(y, word["counts2"]), column), b.mul(first, word["g_batch"]))
                 b.call("lines", *pairs(LINES, (copies.memory, copies.plane, copies.line, sums, word["kernel1"],
                                                word["kernel2"], *steps, copies.places, b.at(g, inside, stored),
@@ -175,19 +193,9 @@ def _write_entry(module: Module, shape: Shape, stride: int, symbol: str) -> None
                       for d, k in ((1, ky), (2, kx))]
             place = b.add(b.mul(walked[1], word["kernel1"]), walked[0])
             total = shape.values.load(b, b.at(sums, b.mul(place, lanes), kind), lanes)
-            shape.values.store(b, _lane_sum(b, shape, total), b.at(c, b.add(b.mul(ky, word["kernel2"]), kx), kind))
+            shape.values.store(b, lane_sum(b, shape, total), b.at(c, b.add(b.mul(ky, word["kernel2"]), kx), kind))
 
         b.loop(0, word["kernel1"], 1, lambda ky: b.loop(0, word["kernel2"], 1, lambda kx: tap(ky, kx)) and None)
 
     b.loop("%begin", "%end", 1, lambda group: b.loop(0, word["rows"], 1, lambda row: output(group, row)) and None)
     b.finish()
-
-
-def _lane_sum(b: Builder, shape: Shape, value: str) -> str:
-    """The sum of a vector's lanes, by halves."""
-    lanes, kind = shape.lanes, shape.number.kind
-    while lanes > 1:
-        low, high = [b.shuffle(kind, lanes, value, "poison", range(at, at + lanes // 2)) for at in (0, lanes // 2)]
-        lanes //= 2
-        value = shape.values.add(b, low, high, lanes)
-    return b(f"extractelement <1 x {kind}> {value}, i64 0")
