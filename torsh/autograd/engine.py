@@ -20,6 +20,7 @@ from typing import Any, Final
 from torsh.core.errors import AutogradError
 from torsh.graph.handle import expr_of, materialised, requires_grad, write
 from torsh.graph.window import Window, tensor_of
+from torsh.ops.contraction import sum_of
 from torsh.ops.expr import (
     CACHES,
     LEAF_OP,
@@ -117,20 +118,20 @@ def propagate(seeds: Sequence[tuple[Expr, Expr]], targets: Any = frozenset(), st
     call_function: called with a function node and {output number: gradient}; returns gradients of the node's arguments.
     """
     order = topological([h for h, _ in seeds], targets if stop_at_targets else ())
-    grads: dict[Expr, Any] = {}
+    grads: dict[Expr, Any] = {}                 # what arrives at an expression: pieces of its gradient, at a function {output: gradient}
     for head, g in seeds:
-        known = grads.get(head)
-        grads[head] = g if known is None else add(known, g)
+        grads.setdefault(head, []).append(g)
     found: list[tuple[Expr, Expr]] = []
     for e in reversed(order):
-        g = grads.pop(e, None)
-        if g is None:
+        arrived = grads.pop(e, None)
+        if arrived is None:
             continue
         if e.op is FUNCTION_NODE:
             if call_function is None:
                 raise AutogradError("a custom function was met in a walk that cannot run it")
-            pieces = call_function(e, g)
+            pieces = call_function(e, arrived)
         else:
+            g = arrived[0] if len(arrived) == 1 else sum_of(arrived)
             if visit is not None:
                 g = visit(e, g)
             is_target = e in targets
@@ -146,7 +147,10 @@ def propagate(seeds: Sequence[tuple[Expr, Expr]], targets: Any = frozenset(), st
             if piece is None or not a.requires_grad:
                 continue
             known = grads.get(a)
-            grads[a] = piece if known is None else add(known, piece)
+            if known is None:
+                grads[a] = [piece]
+            else:
+                known.append(piece)
     return found
 
 

@@ -4,21 +4,19 @@ The projection of all inputs of a layer is one ``linear`` before the loop; a ste
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from torsh.functional.common import T
 from torsh.nn import functional as F
-from torsh.ops.expr import Expr
-from torsh.ops.recurrence import gru_step_expr, lstm_step_expr, relu_step_expr, tanh_step_expr
+from torsh.ops.recurrence import STEPS, sequence_expr
 from torsh.tensor.function import recorded_all
 
 State = tuple[Any, ...]                   # (h,) or, for LSTM, (h, c)
 Weights = Sequence[Any]                   # w_ih, w_hh, b_ih, b_hh (None without bias), w_hr (None without projection)
 
 
-STEPS: Final[dict[str, Callable[..., tuple[Expr, ...]]]] = {
-    "RNN_TANH": tanh_step_expr, "RNN_RELU": relu_step_expr, "LSTM": lstm_step_expr, "GRU": gru_step_expr}
+MOST_STEPS: Final = 512                   # recorded at once; longer sequences are recorded in parts
 
 
 def run_step(mode: str, projected: Any, state: State, weights: Weights) -> State:
@@ -26,14 +24,17 @@ def run_step(mode: str, projected: Any, state: State, weights: Weights) -> State
     return recorded_all(STEPS[mode], (projected, *state, weights[1], weights[3], weights[4]))
 
 
-def run_steps(mode: str, x: Any, state: State, weights: Weights, reverse: bool) -> tuple[Any, State]:
-    """A layer in one direction over padded input (T, B, input): the outputs (T, B, output) and the last state."""
-    projected = F.linear(x, weights[0], weights[2]).unbind(0)
-    outputs: list[Any] = [None] * len(projected)
-    for t in range(len(projected) - 1, -1, -1) if reverse else range(len(projected)):
-        state = run_step(mode, projected[t], state, weights)
-        outputs[t] = state[0]
-    return T["stack"](outputs, 0), state
+def run_steps(mode: str, x: Any, state: State, weights: Weights, backwards: bool, time: int) -> tuple[Any, State]:
+    """A layer in one direction over padded input, (T, B, input) or with time = 1 (B, T, input): the outputs and the last state."""
+    if x.shape[time] <= MOST_STEPS:
+        out, *last = recorded_all(sequence_expr, (x, *state, *weights), (mode, time, backwards))
+        return out, tuple(last)
+    outputs: list[Any] = []
+    parts = x.split(MOST_STEPS, time)
+    for part in reversed(parts) if backwards else parts:
+        out, state = run_steps(mode, part, state, weights, backwards, time)
+        outputs.append(out)
+    return T["cat"](outputs[::-1] if backwards else outputs, time), state
 
 
 def run_packed(mode: str, x: Any, batch_sizes: Sequence[int], state: State, weights: Weights, reverse: bool) -> tuple[Any, State]:
@@ -74,8 +75,8 @@ def _packed_backwards(mode: str, parts: Any, batch_sizes: Sequence[int], first: 
 
 
 def run_network(mode: str, x: Any, batch_sizes: Sequence[int] | None, states: State, weights: Sequence[Weights], directions: int,
-                dropout: float, training: bool) -> tuple[Any, State]:
-    """All layers and directions.
+                dropout: float, training: bool, time: int = 0) -> tuple[Any, State]:
+    """All layers and directions; ``time`` is the dimension of time of padded input and output.
 
     states: first states (layers * directions, B, size) of each kind. weights: one set per layer and direction.
     Returns the outputs of the last layer, directions joined, and the last states in the form of ``states``.
@@ -88,7 +89,7 @@ def run_network(mode: str, x: Any, batch_sizes: Sequence[int] | None, states: St
             k = layer * directions + direction
             state = tuple(s[k] for s in states)
             if batch_sizes is None:
-                out, state = run_steps(mode, x, state, weights[k], direction == 1)
+                out, state = run_steps(mode, x, state, weights[k], direction == 1, time)
             else:
                 out, state = run_packed(mode, x, batch_sizes, state, weights[k], direction == 1)
             outputs.append(out)

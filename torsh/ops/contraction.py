@@ -36,6 +36,8 @@ from torsh.ops.expr import OPAQUE, Expr, Op, Shape, emit, emit2
 
 LARGE_COMPLEX: Final = 1 << 22   # multiplications from which on the parts of complex numbers are worth taking apart
 
+MANY: Final = 4                  # thin products whose sum is one product of joined operands
+
 # ---- matmul ------------------------------------------------------------------------------------------------------------
 
 def check_product(name: str, a: Expr, b: Expr) -> None:
@@ -93,6 +95,33 @@ def summed_products(a: Expr, b: Expr) -> Expr:
     left = permute(a, (*range(1, rank - 1), 0, rank - 1))
     right = permute(b, (*range(1, rank - 2), 0, rank - 2, rank - 1))
     return matmul(reshape(left, (*a.shape[1:-1], n * inner)), reshape(right, (*b.shape[1:-2], n * inner, columns)))
+
+
+def sum_of(pieces: Sequence[Expr]) -> Expr:
+    """The sum of expressions of one shape.
+
+    Products of matrices that are larger than their operands (the gradients of a weight that many steps of a recurrence use) are
+    one product of the joined operands: it is written once.
+    """
+    thin = [e for e in pieces if e.op is MATMUL and len(e.shape) == 2
+            and 2 * e.args[0].shape[1] * (e.shape[0] + e.shape[1]) < e.shape[0] * e.shape[1]] if len(pieces) >= MANY else []
+    if len(thin) >= MANY:
+        chosen = set(thin)
+        pieces = [_joined_products(thin), *[e for e in pieces if e not in chosen]]
+    total = pieces[0]
+    for piece in pieces[1:]:
+        total = add(total, piece)
+    return total
+
+
+def _joined_products(products: Sequence[Expr]) -> Expr:
+    """The sum of a[n] @ b[n] as one product."""
+    left, right = [e.args[0] for e in products], [e.args[1] for e in products]
+    if all(a.op.name == "transpose" for a in left):
+        joined = transpose(apply("cat", *[a.args[0] for a in left], attr=0), 0, 1)
+    else:
+        joined = apply("cat", *left, attr=1)
+    return matmul(joined, apply("cat", *right, attr=0))
 
 
 def _shared(e: Expr, result: Expr) -> bool:

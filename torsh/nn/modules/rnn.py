@@ -157,12 +157,9 @@ class RNNBase(Module):
             hx = None if hx is None else _each(hx, lambda s: s.unsqueeze(1))
         self.check_input(x, None)
         states = self._states(x, None, hx)
-        steps_first = x.transpose(0, 1) if self.batch_first else x
-        if steps_first.shape[0] == 0:
+        if x.shape[1 if self.batch_first else 0] == 0:
             raise ShapeMismatchError("Expected sequence length to be larger than 0 in RNN")
-        out, last = self._run(steps_first, None, states)
-        if self.batch_first:
-            out = out.transpose(0, 1)
+        out, last = self._run(x, None, states)
         if not batched:
             out = out.squeeze(0 if self.batch_first else 1)
             last = tuple(s.squeeze(1) for s in last)
@@ -177,7 +174,7 @@ class RNNBase(Module):
 
     def _run(self, x: Any, batch_sizes: Any, states: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
         return run_network(self.mode, x, batch_sizes, states, self._weight_sets(), 2 if self.bidirectional else 1, self.dropout,
-                           self.training)
+                           self.training, 1 if self.batch_first else 0)
 
     def _packed_state(self, last: tuple[Any, ...]) -> Any:
         return last if self.mode == "LSTM" else last[0]
