@@ -85,7 +85,7 @@ dtype = DType
 Shape = Size
 pi, e, inf, nan, newaxis = _math.pi, _math.e, _math.inf, _math.nan, None
 
-globals().update({k: v for k, v in _NAMESPACES[""].items() if k not in ("abs_",) or True})
+globals().update(_NAMESPACES[""])
 
 # Subpackages that are imported when they are first used, so that `import torsh` stays quick.
 _LAZY = {"nn", "optim", "utils", "data", "linalg", "special", "fft", "jit", "fx", "profiler", "hub", "testing", "random", "func",
