@@ -127,7 +127,7 @@ def _log_sum(m: Writer, e: Operand | None, f: Operand, correction: Operand | Non
     if e is not None:
         low = e * rest if low is None else m.fma(e, rest, low)
     if form.number == 0:
-        y = f * square * polynomial(m, f, form.pick(tables.LOG))
+        y = f * square * two_chains(m, f, square, form.pick(tables.LOG))
         y = m.fma(square, -0.5, y if low is None else y + low)
         return f + y if e is None else m.fma(e, high, f + y)
     s = f / (f + 2.0)
