@@ -43,6 +43,8 @@ LOG_RATIO: Final[tuple[Table | None, Table | None]] = (
     (0.1310072138350349, 0.13267418596474884, 0.15386290534658992, 0.181817947008978, 0.2222222240054776,
      0.2857142857076445, 0.4000000000000094, 0.6666666666666666),
 )
+# log2((1 + x) / (1 - x)) / x in z, same range, for float32 results by float64 arithmetic
+LOG2_RATIO: Final = (0.34071413665191197, 0.411673658400816, 0.5770835677034892, 0.9617966734432283, 2.885390081789993)
 # (log((1 + x) / (1 - x)) - 2x - 2/3 x^3) / x^5 in z, same range
 LOG_TAIL: Final[tuple[Table | None, Table | None]] = (
     None,
