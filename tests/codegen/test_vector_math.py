@@ -6,11 +6,13 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
+import llvmlite.binding as llvm
 import numpy as np
 import pytest
 
-from tests.codegen.loop_harness import TARGETS, elementwise
-from tests.codegen.template_harness import StandInTarget
+from tests.codegen.loop_harness import TARGETS, Builder, elementwise, machine
+from tests.codegen.template_harness import ARM, StandInTarget
+from torsh.codegen.llvm import generate
 from torsh.core.dtype import DType, float32, float64
 
 targets = pytest.mark.parametrize("target", TARGETS, ids=lambda t: "avx512" if t.has_avx512 else "narrow")
@@ -104,3 +106,16 @@ def test_pow_and_atan2(dtype: DType, target: StandInTarget) -> None:
         error = distance(elementwise(name, dtype, a, b, target=target), expected)
         worst = int(np.argmax(error))
         assert error[worst] <= 2.0, f"{name}({a[worst]!r}, {b[worst]!r})"
+
+
+@pytest.mark.parametrize("dtype", [float32, float64], ids=lambda d: d.name)
+def test_compiles_for_arm(dtype: DType) -> None:
+    for name in (*FUNCTIONS, "pow", "atan2"):
+        x = np.ones(64, dtype.numpy)
+        b = Builder((64,), 1)
+        operands = [b.load(x, (1,))] * (2 if name in ("pow", "atan2") else 1)
+        b.store(b.add(name, dtype, *operands), np.empty_like(x), (1,))
+        b.stage()
+        module = llvm.parse_assembly(generate(b.kernel(), ARM, "kernel"))  # type: ignore[arg-type]
+        module.verify()
+        assert machine(ARM).emit_object(module)
