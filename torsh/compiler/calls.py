@@ -17,6 +17,7 @@ from torsh.compiler.steps import Buffer, Copy, Step, spread
 from torsh.core.dtype import dtype_by_name
 from torsh.core.shape import contiguous_strides
 from torsh.ops.expr import CONSTANT_OP, SCALAR_OP, Expr
+from torsh.ops.scan_sort import SCANS
 
 Place = Callable[[Buffer], BufferRef]
 
@@ -40,7 +41,7 @@ class CallBuilder:
             return self.matmul(e, step.bias)
         if e.op.name.startswith("blockwise_attention"):
             return attention_call(step, self)
-        builder: Callable[[Expr], Call] = getattr(self, e.op.name)
+        builder: Callable[[Expr], Call] = getattr(self, "scan" if e.op.name in SCANS else e.op.name)
         return builder(e)
 
     def operand(self, e: Expr) -> tuple[BufferRef, tuple[int, ...]]:
@@ -132,18 +133,12 @@ class CallBuilder:
         return depthwise.depthwise_weight(x.dtype, self.result(e), g_ref, x_ref, _windows(x, x_strides, e.attr), g.shape[2],
                                           g_strides[:3])
 
-    def cumsum(self, e: Expr) -> Call:
-        """Running sums."""
-        return self._scan(e, "sum")
-
-    def cumprod(self, e: Expr) -> Call:
-        """Running products."""
-        return self._scan(e, "prod")
-
-    def _scan(self, e: Expr, kind: str) -> Call:
+    def scan(self, e: Expr) -> Call:
+        """Running sums, products, maxima or minima."""
         dim: int = e.attr  # type: ignore[assignment]
         source, _ = self.operand(e.args[0])
-        return templates.scan(e.dtype, kind, self.result(e), source, prod(e.shape[:dim]), e.shape[dim], prod(e.shape[dim + 1:]))
+        return templates.scan(e.dtype, SCANS[e.op.name], self.result(e), source, prod(e.shape[:dim]), e.shape[dim],
+                              prod(e.shape[dim + 1:]))
 
     def scatter(self, e: Expr) -> Call:
         """Writes along one dimension."""

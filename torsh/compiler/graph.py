@@ -19,6 +19,7 @@ from torsh.compiler.templates import converts
 from torsh.core.dtype import DType
 from torsh.core.shape import contiguous_strides
 from torsh.ops.expr import CONSTANT_OP, ELEMENTWISE, LEAF_OP, REDUCTION, SCALAR_OP, VIEW, Expr
+from torsh.ops.scan_sort import SCANS
 from torsh.ops.shape import chain_geometry
 
 INPUT: Final = "input"
@@ -78,7 +79,7 @@ def has_template(e: Expr) -> bool:
         return dtype.category in (1, 2)
     if name in ("blockwise_attention", "blockwise_attention_backward"):
         return True
-    if name in ("cumsum", "cumprod"):
+    if name in SCANS:
         return not dtype.is_complex
     if name in _WINDOWED:
         return True
@@ -204,7 +205,7 @@ class Graph:
 
     def _operand(self, e: Expr, a: Expr) -> None:
         """An operand of a template, of a host operation or of an indexed read: it has to be in memory."""
-        if self.kinds[e] == HOST or e.op.name in ("cumsum", "cumprod"):      # they take contiguous operands
+        if self.kinds[e] == HOST or e.op.name in SCANS:      # they take contiguous operands
             base = without_reshapes(a)
             if base.op is not LEAF_OP and not (base.op in (SCALAR_OP, CONSTANT_OP) and not a.shape):
                 self.stored.add(base)

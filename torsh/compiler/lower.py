@@ -34,6 +34,7 @@ from torsh.ops.expr import (
     emit1,
     no_grad_recording,
 )
+from torsh.ops.scan_sort import SCANS
 from torsh.ops.shape import chain_geometry, contiguous_geometry
 
 LOWERED: Final[dict[Expr, Expr]] = {}
@@ -435,5 +436,5 @@ def _converted_last(a: Expr) -> Expr:
 
 
 _SIMPLER: Final[dict[str, Callable[[Expr, tuple[Expr, ...]], Expr]]] = {
-    "cast": _cast, "cat": _cat, "view_write": _view_write, "cumsum": _contiguous_scan, "cumprod": _contiguous_scan,
+    "cast": _cast, "cat": _cat, "view_write": _view_write, **dict.fromkeys(SCANS, _contiguous_scan),
     "matmul": _matmul, "scatter": _put, "index_put": _put, **dict.fromkeys(_VIEW_RULES, _view)}

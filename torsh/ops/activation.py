@@ -42,7 +42,7 @@ from torsh.ops.common import (
     where,
 )
 from torsh.ops.define import Array, elementwise, wide, wide_arguments
-from torsh.ops.elementwise_math import ERFC, sigmoid
+from torsh.ops.elementwise_math import NORMAL_CDF, sigmoid
 from torsh.ops.expr import TABLE, Expr, Op, emit, emit1, emit2
 
 FLOATING: Final = floating("f")
@@ -193,14 +193,8 @@ CELU: Final[Op] = elementwise(
 
 # ---- gelu --------------------------------------------------------------------------------------------------------------
 
-_ROOT_HALF: Final = math.sqrt(0.5)
 _TANH_SCALE: Final = math.sqrt(2 / math.pi)
 _TANH_CUBIC: Final = 0.044715
-
-
-def normal_cdf(a: Expr) -> Expr:
-    """Distribution function of the normal distribution, accurate in the lower tail."""
-    return mul(unary("erfc", mul(a, -_ROOT_HALF)), 0.5)
 
 
 def _tanh_share(a: Expr) -> Expr:
@@ -209,13 +203,13 @@ def _tanh_share(a: Expr) -> Expr:
 
 
 def _gelu(a: Expr, attr: str) -> Expr:
-    return mul(a, normal_cdf(a) if attr == "none" else _tanh_share(a))
+    return mul(a, unary("normal_cdf", a) if attr == "none" else _tanh_share(a))
 
 
 def _numpy_gelu(a: Array, attr: str) -> Any:
     if attr == "tanh":
         return a * sigmoid((2 * _TANH_SCALE * (a + _TANH_CUBIC * a ** 3)).astype(a.dtype))
-    return 0.5 * a * ERFC.reference(None, -a * a.dtype.type(_ROOT_HALF))  # type: ignore[misc]
+    return a * NORMAL_CDF.reference(None, a)  # type: ignore[misc]
 
 
 def _gelu_gradient(e: Expr, g: Expr) -> tuple[Expr | None, ...]:
@@ -223,7 +217,7 @@ def _gelu_gradient(e: Expr, g: Expr) -> tuple[Expr | None, ...]:
     a, g = cast(x, wide(x.dtype)), cast(g, wide(x.dtype))
     if e.attr == "none":
         density = mul(exp(mul(square(a), -0.5)), 1 / math.sqrt(2 * math.pi))
-        slope = add(normal_cdf(a), mul(a, density))
+        slope = add(unary("normal_cdf", a), mul(a, density))
     else:
         share = _tanh_share(a)
         inner = mul(add(mul(square(a), 3 * _TANH_CUBIC), 1), 2 * _TANH_SCALE)

@@ -126,3 +126,12 @@ def _bell(out: Expr, a: Expr) -> Expr:
 
 ERF: Final[Op] = _function("erf", _by_python(math.erf), _bell, "bif")
 ERFC: Final[Op] = _function("erfc", _by_python(math.erfc), lambda out, a: neg(_bell(out, a)), "bif")
+
+
+def _normal_cdf(x: float) -> float:
+    return 0.5 * math.erfc(x * -math.sqrt(0.5))
+
+
+# Distribution function of the normal distribution
+NORMAL_CDF: Final[Op] = _function("normal_cdf", _by_python(_normal_cdf),
+                                  lambda out, a: mul(unary("exp", mul(square(a), -0.5)), 1 / math.sqrt(2 * math.pi)), "bif")

@@ -17,9 +17,12 @@ from torsh.ops.common import (
     chain,
     conj,
     div,
+    either,
     eq,
     exp,
+    full,
     gt,
+    iota,
     log,
     lt,
     neg,
@@ -115,9 +118,40 @@ def _position_infer(name: str) -> Callable[..., tuple[Shape, DType]]:
     return infer
 
 
+def _running_op(name: str, function: Any) -> Op:
+    def reference(attr: int, a: Any) -> Array:
+        array = np.asarray(a)
+        dtype = from_numpy_dtype(array.dtype)
+        return convert(function.accumulate(convert(array, wide(dtype)), axis=attr), dtype) if array.ndim else array
+    return Op(name, _same_infer(name, "bif"), reference, kind=OPAQUE)
+
+
+# attr: dimension. A NaN stays.
+RUNNING_MAXIMUM: Final[Op] = _running_op("running_maximum", np.maximum)
+RUNNING_MINIMUM: Final[Op] = _running_op("running_minimum", np.minimum)
+
+
+def _positions(running: Op) -> Callable[[Expr], Expr]:
+    def decompose(e: Expr) -> Expr:
+        a = e.args[0]
+        if not a.shape:
+            return full((), 0, int64)
+        dim: int = e.attr  # type: ignore[assignment]
+        hit = eq(a, emit1(running, a, dim))
+        if a.dtype.is_floating_point:
+            hit = either(hit, apply("isnan", a))
+        return emit1(RUNNING_MAXIMUM, where(hit, iota(a.shape, dim), 0), dim)
+    return decompose
+
+
 # attr: dimension: the position of the running maximum (minimum), the last of equal ones
-CUMMAX_INDEX: Final[Op] = Op("cummax_index", _position_infer("cummax"), _running_position(True), kind=HOST)
-CUMMIN_INDEX: Final[Op] = Op("cummin_index", _position_infer("cummin"), _running_position(False), kind=HOST)
+CUMMAX_INDEX: Final[Op] = Op("cummax_index", _position_infer("cummax"), _running_position(True),
+                             decompose=_positions(RUNNING_MAXIMUM))
+CUMMIN_INDEX: Final[Op] = Op("cummin_index", _position_infer("cummin"), _running_position(False),
+                             decompose=_positions(RUNNING_MINIMUM))
+CUMMAX_INDEX.differentiable = CUMMIN_INDEX.differentiable = False
+# What a scan combines by
+SCANS: Final = {"cumsum": "sum", "cumprod": "prod", "running_maximum": "max", "running_minimum": "min"}
 
 
 # ---- logcumsumexp ------------------------------------------------------------------------------------------------------

@@ -185,6 +185,7 @@ PRIMITIVES: Final[dict[str, Primitive]] = {
         "sigmoid")},
     **{name: _function(getattr(math_trigonometric, name)) for name in ("sin", "cos", "tan", "asin", "acos", "atan")},
     "erf": _function(math_error.erf), "erfc": _function(math_error.erfc),
+    "normal_cdf": _function(math_error.normal_cdf),
     "sqrt": _intrinsic("sqrt"), "rsqrt": _reciprocal_root, "reciprocal": _reciprocal,
     "floor": _intrinsic("floor"), "ceil": _intrinsic("ceil"), "trunc": _intrinsic("trunc"), "round": _intrinsic("roundeven"),
     **{name: _classified(name) for name in ("isnan", "isinf", "isfinite")},
@@ -192,7 +193,8 @@ PRIMITIVES: Final[dict[str, Primitive]] = {
 }
 _FLOAT_ONLY: Final = frozenset((
     "div", "atan2", "copysign", "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sinh", "cosh", "tanh", "asinh",
-    "acosh", "atanh", "sigmoid", "sin", "cos", "tan", "asin", "acos", "atan", "erf", "erfc", "sqrt", "rsqrt", "reciprocal"))
+    "acosh", "atanh", "sigmoid", "sin", "cos", "tan", "asin", "acos", "atan", "erf", "erfc", "normal_cdf", "sqrt", "rsqrt",
+    "reciprocal"))
 _INTEGER_ONLY: Final = frozenset(("bitwise_not", "bitwise_and", "bitwise_or", "bitwise_xor", "shift_left", "shift_right"))
 _BOOL: Final = frozenset((
     "add", "mul", "maximum", "minimum", "bitwise_not", "bitwise_and", "bitwise_or", "bitwise_xor", "eq", "ne", "lt", "le",

@@ -56,6 +56,15 @@ def polynomial(m: Writer, x: Operand, coefficients: Sequence[float]) -> Operand:
     return result
 
 
+def two_chains(m: Writer, x: Operand, square: Operand, coefficients: Sequence[float]) -> Operand:
+    """As :func:`polynomial`, in half the time from first to last, for one multiplication more: that of the square, x * x.
+
+    Even and odd powers are summed apart. Processors look only so far ahead: of long chains, too few elements are in work.
+    """
+    odd, even = coefficients[-2::-2][::-1], coefficients[::-2][::-1]
+    return m.fma(polynomial(m, square, odd), x, polynomial(m, square, even))
+
+
 def magic_bits(form: Layout) -> int:
     """The bits of ``form.magic``."""
     return ((form.bias + form.mantissa) << form.mantissa) | (1 << (form.mantissa - 1))

@@ -8,11 +8,16 @@ from torsh.codegen.llvm.math_common import (
     DOUBLE,
     INFINITY,
     NAN,
+    SINGLE,
+    clamp,
     copysign,
+    magic_bits,
     polynomial,
     power_of_two,
     product,
+    scaled,
     total,
+    two_chains,
     widened,
 )
 from torsh.codegen.llvm.math_exponential import exp_scaled, split
@@ -46,17 +51,37 @@ def _log_pair(m: Writer, x: Operand) -> tuple[Operand, Operand]:
     return total(high, low)
 
 
-def _pow(m: Writer, x: Operand, y: Operand) -> Operand:
-    x, y = m.same(x, y)
-    magnitude = m.abs(x)
-    high, low = _log_pair(m, magnitude)
-    zero, infinite = m.compare("oeq", magnitude, 0.0), m.compare("oeq", magnitude, INFINITY)
+def _magnitude_double(m: Writer, x: Operand, y: Operand) -> Operand:
+    """x ** y for float64 x >= 0; what is no number is the caller's concern."""
+    high, low = _log_pair(m, x)
+    zero, infinite = m.compare("oeq", x, 0.0), m.compare("oeq", x, INFINITY)
     high = m.select(zero, -INFINITY, m.select(infinite, INFINITY, high))
     low = m.select(zero | infinite, 0.0, low)
     p, error = product(m, y, high)
     error = m.fma(y, low, error)
     error = m.select(m.compare("olt", m.abs(error), 1.0), error, 0.0)     # it is NaN where p overflows
-    result = exp_scaled(m, p, 0, error)
+    return exp_scaled(m, p, 0, error)
+
+
+def _magnitude_single(m: Writer, x: Operand, y: Operand) -> Operand:
+    """The same for float32: y * log2(x) in float64 arithmetic, which is 2 ** n times 2 ** r, r float32 again."""
+    e, f = split(m, x)
+    e = m.select(m.compare("oeq", x, 0.0), -INFINITY, m.select(m.compare("oeq", x, INFINITY), INFINITY, e))
+    fraction = m.convert("fpext", f, "double")
+    s = (fraction - 1.0) / (fraction + 1.0)
+    logarithm = m.fma(s, polynomial(m, s * s, tables.LOG2_RATIO), m.convert("fpext", e, "double"))
+    p = clamp(m, m.convert("fpext", y, "double") * logarithm, -160.0, 160.0)
+    whole = (p + DOUBLE.magic) - DOUBLE.magic
+    n, r = m.convert("fptrunc", whole, "float"), m.convert("fptrunc", p - whole, "float")
+    power = m.fma(two_chains(m, r, r * r, SINGLE.pick(tables.EXP2)), r, 1.0)
+    return scaled(m, power, m.bits(n + SINGLE.magic) - magic_bits(SINGLE), n)
+
+
+def pow_float(m: Writer, x: Operand, y: Operand) -> Operand:
+    """x ** y for floats, with the edge values of IEEE 754."""
+    x, y = m.same(x, y)
+    magnitude = m.abs(x)
+    result = (_magnitude_single if x.element == "float" else _magnitude_double)(m, magnitude, y)
     whole = m.intrinsic("trunc", y)
     integer = m.compare("oeq", whole, y)
     halved = y * 0.5
@@ -69,9 +94,6 @@ def _pow(m: Writer, x: Operand, y: Operand) -> Operand:
     endless = m.compare("oeq", m.abs(y), INFINITY) & m.compare("oeq", magnitude, 1.0)
     one = m.compare("oeq", y, 0.0) | m.compare("oeq", x, 1.0) | endless
     return m.select(one, 1.0, result)
-
-
-pow_float = widened(_pow)
 
 
 def pow_integer(m: Writer, base: Operand, exponent: Operand, signed: bool) -> Operand:

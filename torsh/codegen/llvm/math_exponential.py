@@ -14,6 +14,7 @@ from torsh.codegen.llvm.math_common import (
     power_of_two,
     scaled,
     to_float,
+    two_chains,
     widened,
 )
 from torsh.codegen.llvm.writer import Operand, Writer
@@ -30,7 +31,13 @@ def exp_parts(m: Writer, x: Operand, low: Operand | None = None) -> tuple[Operan
     r = m.fma(-n, rest, m.fma(-n, high, x))
     if low is not None:
         r = r + low
-    return m.fma(polynomial(m, r, form.pick(tables.EXP)) * r, r, r), n, integer
+    return exp_polynomial(m, r), n, integer
+
+
+def exp_polynomial(m: Writer, r: Operand) -> Operand:
+    """exp(r) - 1 for |r| <= log(2) / 2."""
+    square = r * r
+    return m.fma(two_chains(m, r, square, layout(r).pick(tables.EXP)), square, r)
 
 
 def exp_scaled(m: Writer, x: Operand, offset: int = 0, low: Operand | None = None) -> Operand:
@@ -51,7 +58,7 @@ def exp2(m: Writer, x: Operand) -> Operand:
     x = clamp(m, x, *((-152.0, 129.0), (-1077.0, 1025.0))[form.number])
     n, integer = nearest(m, x, 1.0)
     r = x - n
-    return scaled(m, m.fma(polynomial(m, r, form.pick(tables.EXP2)), r, 1.0), integer, n)
+    return scaled(m, m.fma(two_chains(m, r, r * r, form.pick(tables.EXP2)), r, 1.0), integer, n)
 
 
 def expm1(m: Writer, x: Operand) -> Operand:
@@ -120,7 +127,7 @@ def _log_sum(m: Writer, e: Operand | None, f: Operand, correction: Operand | Non
     if e is not None:
         low = e * rest if low is None else m.fma(e, rest, low)
     if form.number == 0:
-        y = f * square * polynomial(m, f, form.pick(tables.LOG))
+        y = f * square * two_chains(m, f, square, form.pick(tables.LOG))
         y = m.fma(square, -0.5, y if low is None else y + low)
         return f + y if e is None else m.fma(e, high, f + y)
     s = f / (f + 2.0)
@@ -204,5 +211,5 @@ asinh = widened(_asinh)
 acosh = widened(_acosh)
 atanh = widened(_atanh)
 
-__all__ = ["acosh", "asinh", "atanh", "cosh", "exp", "exp2", "exp_parts", "exp_scaled", "expm1", "log", "log10", "log1p",
+__all__ = ["acosh", "asinh", "atanh", "cosh", "exp", "exp2", "exp_parts", "exp_polynomial", "exp_scaled", "expm1", "log", "log10", "log1p",
            "log2", "sigmoid", "sinh", "split", "tanh"]

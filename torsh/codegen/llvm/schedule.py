@@ -56,7 +56,9 @@ def _work(kernel: LoopKernel, positions: Iterable[int]) -> dict[int, int]:
 
 
 def _width(kernel: LoopKernel, value: Value) -> int:
-    """Bytes of a lane of the registers that a value is computed in."""
+    """Bytes of a lane of the registers that a value is computed in; of Philox's long chains, several are best in work at once."""
+    if value.op == "philox":
+        return 4
     operand = kernel.values[value.args[-1]] if value.op in ("store", "reduce") and value.args else value
     return WIDTH[REGISTER[operand.dtype.name]]
 
