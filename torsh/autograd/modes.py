@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from torsh.ops.expr import recording
 
@@ -23,6 +23,9 @@ def _set(enabled: bool) -> None:
     recording.memo = recording.memos[enabled]
 
 
+_new: Final = object.__new__
+
+
 class _Mode:
     """A grad mode as a context manager and as a decorator of functions and generators."""
 
@@ -36,9 +39,8 @@ class _Mode:
         recording.memo = recording.memos[enabled]
         return self
 
-    def __exit__(self, *exc: object) -> None:
-        assert self._saved is not None
-        enabled, self._saved = self._saved
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        enabled, self._saved = self._saved  # type: ignore[misc]
         recording.grad_enabled = enabled
         recording.memo = recording.memos[enabled]
 
@@ -87,7 +89,7 @@ class no_grad(_Mode):  # noqa: N801 - PyTorch's name
 
     def __new__(cls, fn: Any = None) -> Any:
         """``no_grad(function)`` decorates at once."""
-        return object.__new__(cls) if fn is None else object.__new__(cls)(fn)
+        return _new(cls) if fn is None else _new(cls)(fn)
 
     if TYPE_CHECKING:
         def __init__(self, fn: Any = None) -> None: ...
@@ -100,7 +102,7 @@ class enable_grad(_Mode):  # noqa: N801
 
     def __new__(cls, fn: Any = None) -> Any:
         """``enable_grad(function)`` decorates at once."""
-        return object.__new__(cls) if fn is None else object.__new__(cls)(fn)
+        return _new(cls) if fn is None else _new(cls)(fn)
 
     if TYPE_CHECKING:
         def __init__(self, fn: Any = None) -> None: ...
@@ -122,7 +124,7 @@ class set_grad_enabled(_Mode):  # noqa: N801
         _set(self.mode)
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         _set(self.previous)
 
     def clone(self) -> _Mode:
@@ -153,8 +155,8 @@ class inference_mode(_Mode):  # noqa: N801
             _set(False)
         return self
 
-    def __exit__(self, *exc: object) -> None:
-        super().__exit__(*exc)
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        super().__exit__(kind, error, trace)
         recording.inference = self._inference.pop()
 
     def clone(self) -> _Mode:

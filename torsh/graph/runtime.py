@@ -14,8 +14,8 @@ from torsh.graph.window import backend, flush, set_backend
 def synchronize(device: Any = None) -> None:
     """Compute everything recorded in this thread that is still referred to."""
     flush()
-    if windows._backend:
-        backend().synchronize()
+    for engine in windows._backend:
+        engine.synchronize()
 
 
 def use_backend(name: str) -> None:
