@@ -10,9 +10,6 @@ from torsh.compiler.affine import Form, Map, flat, identity
 from torsh.compiler.assemble import Fusion
 from torsh.compiler.inline import arguments, gather_maps, index_maps
 from torsh.compiler.kernel import (
-    ONE,
-    STRIDED,
-    ZERO,
     Access,
     BufferRef,
     Call,
@@ -21,6 +18,7 @@ from torsh.compiler.kernel import (
     Value,
     grid_units,
     loop_parameters,
+    motion_of,
 )
 from torsh.compiler.steps import Buffer, Group
 from torsh.core.dtype import DType, bool_, float64, int64
@@ -274,9 +272,8 @@ class KernelBuilder:
         accesses, words = [], []
         for k, a in enumerate(self.accesses):
             strides = [moves[k] for _, moves in axes]
-            motion = {0: ZERO, 1: ONE}.get(strides[vector_axis], STRIDED)
             bits = sum(1 << x for x, s in enumerate(strides) if s)
-            accesses.append(Access(-1 if a.buffer is None else number_of[a.buffer], motion, bits, len(a.indirect)))
+            accesses.append(Access(-1 if a.buffer is None else number_of[a.buffer], motion_of(strides[vector_axis]), bits, len(a.indirect)))
             words.append((a.form[0], tuple([s for s in strides if s]), a.indirect))
         written = 0
         for p in (*self.full_stores, *self.grid_stores):
@@ -314,7 +311,7 @@ class KernelBuilder:
         stored = {self.values[p].attr for p in (*self.full_stores, *self.grid_stores)}
         total = 0
         for k, a in enumerate(self.accesses):
-            if axis[1][k] == 1 and a.buffer is not None:
+            if abs(axis[1][k]) == 1 and a.buffer is not None:
                 last = max(x for x, (_, moves) in enumerate(axes) if moves[k])
                 total += prod([n for n, _ in axes[:last + 1]]) * (2 if k in stored else 1)
         return total

@@ -12,8 +12,8 @@ A *loop kernel* walks a grid of independent points; at each point it runs its st
                 stage.body                 # once per grid point
 
 All extents, strides, offsets and buffers are run-time parameters, so one kernel serves all shapes of a rank. What is fixed
-are the operations, the dtypes and, per memory access, how it moves along the vector axis (not at all, by one element, or by
-a run-time stride). The vector axis is the last inner axis if there are inner axes and ``vector`` is ``"inner"``, else the
+are the operations, the dtypes and, per memory access, how it moves along the vector axis (not at all, by one element forwards
+or backwards, or by a run-time stride). The vector axis is the last inner axis if there are inner axes and ``vector`` is ``"inner"``, else the
 last grid axis (``"grid"``): lanes then are neighbouring grid points, and reductions keep one accumulator per lane.
 
 A *template* is a kernel that the code generator writes as a whole (GEMM, scatter, scan ...), chosen by name.
@@ -40,6 +40,13 @@ SIGNATURE: Final = "void (ptr table, ptr params, ptr status, i64 begin, i64 end)
 ZERO: Final = 0       # the access does not move along the vector axis
 ONE: Final = 1        # it moves by one element
 STRIDED: Final = 2    # it moves by a run-time stride
+BACK: Final = 3       # it moves by one element backwards
+_MOTIONS: Final = {0: ZERO, 1: ONE, -1: BACK}
+
+
+def motion_of(stride: int) -> int:
+    """How an access with this stride moves."""
+    return _MOTIONS.get(stride, STRIDED)
 
 
 class Value(NamedTuple):
@@ -85,7 +92,7 @@ class Access(NamedTuple):
     """
 
     buffer: int          # buffer parameter number; -1 for iota
-    vector: int          # ZERO, ONE or STRIDED
+    vector: int          # ZERO, ONE, BACK or STRIDED
     axes: int            # bit set of axes with a stride parameter
     indirect: int = 0
 

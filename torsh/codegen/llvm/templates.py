@@ -8,16 +8,11 @@ from torsh.codegen.llvm.attention import attention_libraries, generate_attention
 from torsh.codegen.llvm.attention_backward import attention_backward_libraries, generate_attention_backward
 from torsh.codegen.llvm.convolution import convolution_libraries, generate_convolution
 from torsh.codegen.llvm.convolution_weight import convolution_weight_libraries, generate_convolution_weight
+from torsh.codegen.llvm.copy_templates import generate_copy, generate_fill, generate_transpose_copy
 from torsh.codegen.llvm.depthwise import generate_depthwise
 from torsh.codegen.llvm.depthwise_weight import generate_depthwise_weight
 from torsh.codegen.llvm.gemm import generate_matmul, matmul_libraries
-from torsh.codegen.llvm.indexing_templates import (
-    generate_copy,
-    generate_fill,
-    generate_index_put,
-    generate_scatter,
-    generate_transpose_copy,
-)
+from torsh.codegen.llvm.indexing_templates import generate_index_put, generate_scatter
 from torsh.codegen.llvm.libraries import LIBRARIES
 from torsh.codegen.llvm.scan import generate_scan
 from torsh.compiler.kernel import TemplateKernel

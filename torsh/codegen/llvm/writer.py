@@ -285,6 +285,12 @@ class Writer:
         return self.pure(f"shufflevector {vector.type} {vector.text}, {vector.type} poison, <{lanes} x i32> <{picks}>",
                          (vector,), vector.element, lanes)
 
+    def reversed(self, vector: Operand) -> Operand:
+        """The lanes of a vector in opposite order."""
+        picks = ", ".join(f"i32 {k}" for k in reversed(range(vector.lanes)))
+        return self.pure(f"shufflevector {vector.type} {vector.text}, {vector.type} poison, <{vector.lanes} x i32> <{picks}>",
+                         (vector,), vector.element)
+
     def joined(self, low: Operand, high: Operand) -> Operand:
         """One vector of the lanes of two."""
         lanes = 2 * low.lanes
