@@ -13,8 +13,9 @@ A *loop kernel* walks a grid of independent points; at each point it runs its st
 
 All extents, strides, offsets and buffers are run-time parameters, so one kernel serves all shapes of a rank. What is fixed
 are the operations, the dtypes and, per memory access, how it moves along the vector axis (not at all, by one element forwards
-or backwards, or by a run-time stride). The vector axis is the last inner axis if there are inner axes and ``vector`` is ``"inner"``, else the
-last grid axis (``"grid"``): lanes then are neighbouring grid points, and reductions keep one accumulator per lane.
+or backwards, or by a run-time stride). The vector axis is the last inner axis if there are inner axes and ``vector`` is
+``"inner"``, else the last grid axis (``"grid"``): lanes then are neighbouring grid points, and reductions keep one accumulator
+per lane.
 
 A *template* is a kernel that the code generator writes as a whole (GEMM, scatter, scan ...), chosen by name.
 
