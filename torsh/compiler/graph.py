@@ -150,8 +150,9 @@ class Graph:
         for e in outputs:
             self._use(e)
         repeated = self._repeated()
+        interleaved = {source_of(e) for e in self.order if _interleaves(e)}
         for e in self.order:
-            self._decide(e, repeated)
+            self._decide(e, repeated, interleaved)
 
     def _use(self, a: Expr) -> None:
         base = source_of(a)
@@ -169,7 +170,7 @@ class Graph:
                     result.add(base)
         return result
 
-    def _decide(self, e: Expr, repeated: set[Expr]) -> None:
+    def _decide(self, e: Expr, repeated: set[Expr], interleaved: set[Expr]) -> None:
         kind = self.kinds[e]
         if kind == LOOK:
             self.operations[e] = self.operations[e.args[0]]
@@ -192,7 +193,7 @@ class Graph:
         uses = self.uses.get(e, 0)
         big = prod(e.shape) > 1
         if e in self.stored or size > _LONG or (big and uses > 1 and total > _CHEAP) or (
-                uses > 1 and total > 4 * _CHEAP) or (e in repeated and total >= _WORTH):
+                uses > 1 and total > 4 * _CHEAP) or (e in repeated and total >= _WORTH) or (big and e in interleaved):
             self.stored.add(e)
             total = size = 1
         self.operations[e] = total
@@ -305,6 +306,12 @@ def _repeats(consumer: Expr, a: Expr) -> bool:
             view = view.args[0]
         return False
     return consumer.op.kind == ELEMENTWISE and _broadcast_outside(a.shape, consumer.shape)
+
+
+def _interleaves(e: Expr) -> bool:
+    """Does a view hold every element several times, one after the other? Copies do that well, and stores of kernels do not."""
+    a = e.args[0] if e.op.name == "reshape" else e
+    return a.op.name == "expand" and a is not e and a.shape[-1] != 1 == a.args[0].shape[-1] and prod(a.args[0].shape) > 1
 
 
 def _broadcast_outside(shape: Sequence[int], out: Sequence[int]) -> bool:
