@@ -311,7 +311,7 @@ def _repeats(consumer: Expr, a: Expr) -> bool:
 def _interleaves(e: Expr) -> bool:
     """Does a view hold every element several times, one after the other? Copies do that well, and stores of kernels do not."""
     a = e.args[0] if e.op.name == "reshape" else e
-    return a.op.name == "expand" and a is not e and a.shape[-1] != 1 == a.args[0].shape[-1] and prod(a.args[0].shape) > 1
+    return a.op.name == "expand" and a is not e and a.args[0].shape[-1:] == (1,) != a.shape[-1:] and prod(a.args[0].shape) > 1
 
 
 def _broadcast_outside(shape: Sequence[int], out: Sequence[int]) -> bool:

@@ -54,7 +54,10 @@ def each_position(b: Builder, extents: Sequence[Operand], body: Callable[[list[s
         result[0] = b.add(indices[0], carry)
         return result
 
-    b.loop("%begin", "%end", 1, unit, [("i64", start) for start in unravel(b, "%begin", extents)])
+    def units() -> None:                   # there may be none, because an extent is 0
+        b.loop("%begin", "%end", 1, unit, [("i64", start) for start in unravel(b, "%begin", extents)])
+
+    b.when(b.less("%begin", "%end"), units)
 
 
 def _item(itemsize: int) -> str:
@@ -184,7 +187,7 @@ class _Line:
 
 def _has_masks(itemsize: int, target: Target) -> bool:
     """Are there instructions that load and store some items of a vector?"""
-    return itemsize <= 8 if target.has_avx512 else target.name == "avx2" and itemsize in (4, 8)
+    return itemsize <= 8 if target.has_avx512 else target.lanes(1) == 32 and itemsize in (4, 8)
 
 
 def generate_copy(target: Target, symbol: str) -> str:
