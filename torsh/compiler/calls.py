@@ -140,6 +140,13 @@ class CallBuilder:
         """Running products."""
         return self._scan(e, "prod")
 
+    def topk_indices(self, e: Expr) -> Call:
+        """Positions of the largest or smallest elements along the last dimension."""
+        attr: Any = e.attr
+        a = e.args[0]
+        source, _ = self.operand(a)
+        return templates.selection(a.dtype, bool(attr[2]), self.result(e), source, prod(a.shape[:-1]), a.shape[-1], e.shape[-1])
+
     def _scan(self, e: Expr, kind: str) -> Call:
         dim: int = e.attr  # type: ignore[assignment]
         source, _ = self.operand(e.args[0])

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from torsh.compiler.affine import Form, Inexpressible, Map, NeedSplit, flat, identity, shifted, through
 from torsh.compiler.cost import operation_cost
-from torsh.compiler.templates import converts
+from torsh.compiler.templates import converts, selects
 from torsh.core.dtype import DType
 from torsh.core.shape import contiguous_strides
 from torsh.ops.expr import CONSTANT_OP, ELEMENTWISE, LEAF_OP, REDUCTION, SCALAR_OP, VIEW, Expr
@@ -25,13 +25,14 @@ INPUT: Final = "input"
 INLINE: Final = "inline"       # elementwise ops, iota, index, gather
 LOOK: Final = "view"
 REDUCE: Final = "reduce"
-TEMPLATE: Final = "template"   # matmul, convolutions, attention, scatter, index_put, scans
+TEMPLATE: Final = "template"   # matmul, convolutions, attention, scatter, index_put, scans, topk
 ASSEMBLE: Final = "assemble"   # cat, view_write: a buffer written in parts
 HOST: Final = "host"
 NOTHING: Final = "nothing"     # a buffer with undefined contents, or without elements
 
 # Templates: the operands that they read in rows.
 _WINDOWED: Final = {"convolve": (1,), "convolve_weight": (0, 1), "depthwise": (1,), "depthwise_weight": (0, 1)}
+_CONTIGUOUS: Final = ("cumsum", "cumprod", "topk_indices")
 _CHEAP: Final = 6              # operations that are rather repeated than stored
 _LONG: Final = 96              # operations in one inlined expression before it is cut
 _WORTH: Final = 8              # operations that broadcasting should not repeat
@@ -82,6 +83,8 @@ def has_template(e: Expr) -> bool:
         return not dtype.is_complex
     if name in _WINDOWED:
         return True
+    if name == "topk_indices":
+        return bool(e.shape) and attr[1] == len(e.shape) - 1 and selects(e.shape[-1], e.args[0].shape[-1])
     if name == "scatter":
         mode = attr[1]
         return len(e.shape) <= 6 and (mode == "set" or dtype.category in (1, 2))
@@ -205,7 +208,7 @@ class Graph:
 
     def _operand(self, e: Expr, a: Expr) -> None:
         """An operand of a template, of a host operation or of an indexed read: it has to be in memory."""
-        if self.kinds[e] == HOST or e.op.name in ("cumsum", "cumprod"):      # they take contiguous operands
+        if self.kinds[e] == HOST or e.op.name in _CONTIGUOUS:      # they take contiguous operands
             base = without_reshapes(a)
             if base.op is not LEAF_OP and not (base.op in (SCALAR_OP, CONSTANT_OP) and not a.shape):
                 self.stored.add(base)

@@ -21,6 +21,7 @@ SCATTER_RANK: Final = 6
 INDEX_RANK: Final = 4
 REST_RANK: Final = 4
 MAX_INDICES: Final = 6
+MOST_SELECTED: Final = 64
 
 MATMUL_PARAMETERS: Final = (
     "c_slot", "c_offset", "a_slot", "a_offset", "b_slot", "b_offset", "bias_slot", "bias_offset", "bias_stride", "has_bias",
@@ -36,6 +37,7 @@ INDEX_PUT_PARAMETERS: Final = (
     "out_slot", "out_offset", "src_slot", "src_offset", "index_extents[4]", "src_index_strides[4]", "rest_extents[4]",
     "out_rest_strides[4]", "src_rest_strides[4]", "inner_block")
 INDEX_PUT_PER_INDEX: Final = ("slot", "offset", "size", "out_stride", "strides[4]")
+SELECTION_PARAMETERS: Final = ("out_slot", "out_offset", "src_slot", "src_offset", "rows", "length", "count", "block")
 FILL_PARAMETERS: Final = ("out_slot", "out_offset", "value", "count", "block")
 COPY_PARAMETERS: Final = ("out_slot", "out_offset", "src_slot", "src_offset", "count", "block")
 TRANSPOSE_PARAMETERS: Final = (
@@ -255,6 +257,22 @@ def index_put(dtype: DType, accumulate: bool, out: BufferRef, out_shape: Sequenc
     cost = prod(index_shape) * (len(indices) + 2 * prod(extents))
     return Call(TemplateKernel("index_put", (dtype.name, accumulate, len(indices))), params, units, cost,
                 "index_put_accumulate" if accumulate else "index_put")
+
+
+def selects(count: int, length: int) -> bool:
+    """Does the selection template suit this many of so many elements? It is made for few that beat the best ones so far."""
+    return 0 < count <= MOST_SELECTED and 4 * count <= length
+
+
+def selection(dtype: DType, largest: bool, out: BufferRef, src: BufferRef, rows: int, length: int, count: int) -> Call:
+    """The positions (int64) of the ``count`` largest (or smallest) elements of each row, best first, of equal ones the first.
+
+    Both are contiguous. NaN counts as the largest. See :func:`selects`.
+    """
+    _refuse_complex(dtype, "selection")
+    block = max(1, 8192 // max(1, length))
+    params = (out.slot, out.offset, src.slot, src.offset, rows, length, count, block)
+    return Call(TemplateKernel("selection", (dtype.name, largest)), params, _ceil_div(rows, block), 2 * rows * length, "topk")
 
 
 def fill(itemsize: int, out: BufferRef, value_bits: int, count: int) -> Call:

@@ -89,17 +89,17 @@ def _folded(g: Expr, axis: int, n: int, before: int, after: int, mode: str) -> E
         return index_put(zeros, g, (_source_positions(n, before, after, mode),), (axis,), True)
     none = ((0, 0),) * axis
     inverse = (*none, (-before, -after), *((0, 0),) * (len(g.shape) - axis - 1))
-    old = total = apply("constant_pad", g, number(0, g.dtype), attr=inverse)
+    inner = total = apply("constant_pad", g, number(0, g.dtype), attr=inverse)
     first, last = _added(n, before, after, mode)
-    if first is not None and last is not None and first[0] < last[0] + last[1] and last[0] < first[0] + first[1]:
-        old = None                          # they overlap: the second one adds to what the first one made
+    overlap = first is not None and last is not None and first[0] < last[0] + last[1] and last[0] < first[0] + first[1]
     size = g.shape[axis]
     for span, place in ((first, (0, before)), (last, (size - after, after))):
         if span is not None:
             part = slice_dim(g, axis, *place)
             part = reduce_sum(part, (axis,), True) if mode == "replicate" else reverse(part, axis) if mode == "reflect" else part
             chain: Any = (("slice", tuple([(*span, 1) if d == axis else (0, m, 1) for d, m in enumerate(total.shape)])),)
-            total = view_write(total, add(slice_dim(total if old is None else old, axis, *span), part), chain)
+            # Where the two meet, the second one adds to what the first one made; else both read what is there anyway.
+            total = view_write(total, add(slice_dim(total if overlap else inner, axis, *span), part), chain)
     return total
 
 

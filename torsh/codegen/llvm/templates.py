@@ -15,6 +15,7 @@ from torsh.codegen.llvm.gemm import generate_matmul, matmul_libraries
 from torsh.codegen.llvm.indexing_templates import generate_index_put, generate_scatter
 from torsh.codegen.llvm.libraries import LIBRARIES
 from torsh.codegen.llvm.scan import generate_scan
+from torsh.codegen.llvm.selection import generate_selection
 from torsh.compiler.kernel import TemplateKernel
 from torsh.core.errors import CompileError
 
@@ -26,7 +27,7 @@ _GENERATORS: dict[str, Callable[..., str]] = {
     "matmul": generate_matmul, "convolution": generate_convolution, "convolution_weight": generate_convolution_weight,
     "depthwise": generate_depthwise, "depthwise_weight": generate_depthwise_weight,
     "attention": generate_attention, "attention_backward": generate_attention_backward,
-    "scan": generate_scan, "scatter": generate_scatter, "index_put": generate_index_put,
+    "scan": generate_scan, "selection": generate_selection, "scatter": generate_scatter, "index_put": generate_index_put,
     "fill": generate_fill, "copy": generate_copy, "transpose_copy": generate_transpose_copy}
 
 _LIBRARIES: dict[str, Callable[..., dict[str, TemplateKernel]]] = {
