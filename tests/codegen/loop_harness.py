@@ -21,7 +21,7 @@ from torsh.compiler.kernel import (
     Value,
     grid_units,
     loop_parameters,
-    motion,
+    motion_of,
 )
 from torsh.core.dtype import DType, bool_, float64, from_numpy_dtype, int64
 
@@ -87,7 +87,7 @@ class Builder:
             self.written |= int(write) << number
         strides = (*strides, *[0] * (len(self.extents) - len(strides)))
         axis = len(self.extents) - 1 if self.vector == "inner" else self.grid - 1
-        vector = motion(strides[axis])
+        vector = motion_of(strides[axis])
         bits = sum(1 << k for k, s in enumerate(strides) if s)
         self.accesses.append(Access(number, vector, bits, len(indirect)))
         self.where.append((offset, tuple(s for s in strides if s), indirect))

@@ -8,7 +8,7 @@ import pytest
 from tests.codegen.loop_harness import TARGETS, Builder, element_strides, elementwise, machine
 from tests.codegen.template_harness import ARM, StandInTarget, guard, guarded
 from torsh.codegen.llvm import generate, supported
-from torsh.core.dtype import bfloat16, bool_, complex64, float16, float32, float64, int8, int32, int64, uint8
+from torsh.core.dtype import bfloat16, bool_, complex64, float16, float32, float64, from_numpy_dtype, int8, int32, int64, uint8
 
 rng = np.random.default_rng(7)
 targets = pytest.mark.parametrize("target", TARGETS, ids=lambda t: "avx512" if t.has_avx512 else "narrow")
@@ -48,6 +48,34 @@ def test_every_second_element(at_end: bool, dtype: type, target: StandInTarget) 
         b.stage()
         b.run(target, share=1 if n % 2 else None)
         np.testing.assert_array_equal(out, x[::2])
+
+
+@targets
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.int8, np.int64])
+@pytest.mark.parametrize("n", [1, 2, 7, 16, 31, 64, 65, 130, 4097])
+def test_backwards(n: int, kind: type, target: StandInTarget) -> None:
+    """Loads, stores and reads at positions that are data, all with the stride -1, touch nothing else."""
+    own = np.random.default_rng(n)
+    for at_end in (False, True):
+        x, table = (guard(own.integers(0, 99, shape).astype(kind), at_end=at_end) for shape in (n, (5, n)))
+        chosen = guard(own.integers(0, 5, n), at_end=at_end)
+        same, turned = guarded((n,), kind), guarded((n,), kind)
+        b = Builder((n,), 1)
+        value = b.load(x, (-1,), n - 1)
+        b.store(value, turned, (1,))
+        b.store(value, same, (-1,), n - 1)
+        b.stage()
+        b.run(target, share=1)
+        np.testing.assert_array_equal(turned, x[::-1])
+        np.testing.assert_array_equal(same, x)
+        dtype = from_numpy_dtype(np.dtype(kind))
+        b = Builder((n,), 1)
+        rows = b.add("index_load", dtype, b.add("load", int64, attr=b.access(chosen, (1,))),
+                     attr=(b.access(table, (-1,), n - 1, indirect=((n, 5),)), 1))
+        b.store(rows, turned, (1,))
+        b.stage()
+        assert not b.run(target).any()
+        np.testing.assert_array_equal(turned, table[chosen, np.arange(n)[::-1]])
 
 
 @targets

@@ -18,6 +18,7 @@ from torsh.compiler import templates  # noqa: E402
 from torsh.compiler.kernel import TemplateKernel  # noqa: E402
 from torsh.core import dtype as dtypes  # noqa: E402
 from torsh.core.errors import CompileError  # noqa: E402
+from torsh.ops.scan_sort import sorting_positions  # noqa: E402
 
 each_target = pytest.mark.parametrize("target", host_targets(), ids=lambda target: target.cpu)
 SCANS = {"sum": np.cumsum, "prod": np.cumprod, "max": np.maximum.accumulate, "min": np.minimum.accumulate}
@@ -192,13 +193,51 @@ def test_transpose_copy(target: StandInTarget, kind: type) -> None:
             np.testing.assert_array_equal(out, view)
 
 
+@each_target
+@pytest.mark.parametrize("kind", [np.int8, np.int16, np.float32, np.float64, np.complex128])
+def test_rows_of_any_length(target: StandInTarget, kind: type) -> None:
+    """Copies of rows, forwards, backwards and with items stored several times, at either end of their memory."""
+    rng = np.random.default_rng(7)
+    for columns in (*range(1, 9), 15, 16, 17, 31, 33, 63, 64, 65, 127, 129, 300):
+        for at_end in (False, True):
+            src = guard(rng.integers(0, 100, (3, columns)).astype(kind), at_end=at_end)
+            times = int(rng.choice([2, 3, 4, 5, 8]))
+            repeated = np.broadcast_to(src[:, :, None], (3, columns, times))
+            for view in (src, src[:, ::-1], src[::-1, ::-1], src[::-1].T, src.T[::-1], repeated):
+                out = guarded(view.shape, kind)
+                call = templates.transpose_copy(src.itemsize, ref(0), ref(1), view.shape, strides(view), strides(out))
+                run(call, [out, view], target, share=1)
+                np.testing.assert_array_equal(out, view)
+
+
+@each_target
+@pytest.mark.parametrize("dtype", [dtypes.float32, dtypes.float64, dtypes.float16, dtypes.bfloat16, dtypes.int8, dtypes.uint8,
+                                   dtypes.int16, dtypes.int32, dtypes.int64], ids=lambda dtype: dtype.name)
+def test_selection(target: StandInTarget, dtype: dtypes.DType) -> None:
+    """The best positions of rows, best first, of equal elements the first; NaN is the largest."""
+    rng = np.random.default_rng(8)
+    for _ in range(60):
+        rows, length = int(rng.integers(1, 5)), int(rng.choice([1, 2, 5, 17, 64, 100, 333]))
+        count, largest = int(rng.integers(1, min(length, templates.MOST_SELECTED) + 1)), bool(rng.integers(2))
+        x = rng.integers(0, int(rng.choice([3, 100])), (rows, length)).astype(np.float32)
+        if dtype.category == 2:
+            x[rng.random(x.shape) < 0.1 * rng.integers(2)] = np.nan
+            x[rng.random(x.shape) < 0.1] = -np.inf
+            x[rng.random(x.shape) < 0.1] = -0.0
+        x = x.astype(dtype.numpy)
+        src, out = guard(x, at_end=bool(rng.integers(2))), guarded((rows, count), np.int64)
+        run(templates.selection(dtype, largest, ref(0), ref(1), rows, length, count), [out, src], target, share=1)
+        np.testing.assert_array_equal(out, sorting_positions(x, 1, largest, count))
+
+
 KERNELS = [TemplateKernel("matmul", ("float32",) * 3), TemplateKernel("matmul", ("int32", "int8", "int8")),
            TemplateKernel("matmul", ("float32", "float32", "int8")), TemplateKernel("matmul", ("bfloat16",) * 3),
            TemplateKernel("convolution", ("float32",)), TemplateKernel("convolution", ("float16",)),
            TemplateKernel("convolution_weight", ("float64",)),
            TemplateKernel("copy"), TemplateKernel("scan", ("float32", "sum")), TemplateKernel("scatter", ("float32", "amax")),
            TemplateKernel("index_put", ("float16", True, 2)), TemplateKernel("fill", (4,)),
-           TemplateKernel("transpose_copy", (4, "tiles")), TemplateKernel("transpose_copy", (2, "rows"))]
+           TemplateKernel("transpose_copy", (4, "tiles")), TemplateKernel("transpose_copy", (2, "rows")),
+           TemplateKernel("transpose_copy", (4, 3)), TemplateKernel("selection", ("bfloat16", True))]
 
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)

@@ -14,6 +14,7 @@ from torch_gradients import compare, normal  # noqa: E402
 from torsh.core.errors import IndexOutOfRangeError  # noqa: E402
 from torsh.ops import indexing as ix  # noqa: E402
 from torsh.ops.common import apply  # noqa: E402
+from torsh.ops.padding import pad_by_copies  # noqa: E402
 
 F = torch.nn.functional
 
@@ -142,7 +143,7 @@ def test_padding(mode: str) -> None:
     """One to three dimensions, uneven and negative."""
     for shape, padding in (((2, 3, 7), ((2, 4),)), ((2, 3, 5, 6), ((1, 2), (3, 0))), ((1, 2, 4, 4, 4), ((1, 1), (0, 2), (2, 1)))):
         flat = [n for pair in reversed(padding) for n in pair]
-        compare(lambda e, p=padding: ix.pad_by_copies(e, p, mode), lambda t, p=flat: F.pad(t, p, mode), normal(*shape),
+        compare(lambda e, p=padding: pad_by_copies(e, p, mode), lambda t, p=flat: F.pad(t, p, mode), normal(*shape),
                 message=f"{mode} {shape}")
 
 

@@ -46,6 +46,7 @@ class Fusion(Grouping):
         """Steps for everything stored, in an order in which they can run, with their reads and writes."""
         extra = self._claim_outputs()
         aliases = self._shared_bases()
+        self._join_regions(aliases)
         for e in self.graph.order:
             if e in self.graph.stored:
                 self._compute(e, aliases)
@@ -163,6 +164,28 @@ class Fusion(Grouping):
                     aliases[base] = e
         return aliases
 
+    def _join_regions(self, aliases: dict[Expr, Expr]) -> None:
+        """Joins that are parts of joins, and of nothing else, are written right into their part of the whole."""
+        graph = self.graph
+        kept = {without_reshapes(e) for e in self.outputs}
+        for e in graph.order:
+            if e.op.name == "cat":
+                dim: int = e.attr  # type: ignore[assignment]
+                position = 0
+                for a in e.args:
+                    if a.op.name == "cat" and graph.uses.get(a) == 1 and a not in kept and a not in aliases:
+                        self.part_of[a] = e, dim, position
+                    position += a.shape[dim]
+
+    def _region_of(self, e: Expr) -> Target:
+        """Where a join is written."""
+        whole = self.part_of.get(e)
+        if whole is None:
+            return Target(self.buffer_of(e), 0, contiguous_strides(e.shape))
+        outer, dim, position = whole
+        region = self._region_of(outer)
+        return Target(region.buffer, region.offset + position * region.strides[dim], region.strides)
+
     def _compute(self, e: Expr, aliases: dict[Expr, Expr]) -> None:
         if e in aliases:
             root = aliases[e]
@@ -259,8 +282,8 @@ class Fusion(Grouping):
                 factors = tuple(split_axis(factors, split.axis, split.inner))
 
     def _assemble(self, e: Expr, aliases: dict[Expr, Expr]) -> None:
-        buffer = self.buffer_of(e)
         if e.op.name == "view_write":
+            buffer = self.buffer_of(e)
             base, value = e.args
             start = self._base(e, base, aliases)
             geometry = chain_geometry(e.attr, base.shape)  # type: ignore[arg-type]
@@ -269,9 +292,10 @@ class Fusion(Grouping):
             self.ready[e] = start | self.copy(part, Target(buffer, geometry[2], geometry[1]), start)
             return
         dim: int = e.attr  # type: ignore[assignment]
-        strides, position, done = contiguous_strides(e.shape), 0, 0
+        position, done, region = 0, 0, self._region_of(e)
         for a in e.args:
-            done |= self.copy(copy_of(a), Target(buffer, position * strides[dim], strides))
+            start = region.offset + position * region.strides[dim]
+            done |= self.ready[a] if a in self.part_of else self.copy(copy_of(a), Target(region.buffer, start, region.strides))
             position += a.shape[dim]
         self.ready[e] = done
 

@@ -18,7 +18,7 @@ from torsh.compiler.kernel import (
     Value,
     grid_units,
     loop_parameters,
-    motion,
+    motion_of,
 )
 from torsh.compiler.steps import Buffer, Group
 from torsh.core.dtype import DType, bool_, float64, int64
@@ -67,6 +67,7 @@ class KernelBuilder:
         self.memo: dict[Any, int] = {}
         self.accesses: list[_Access] = []
         self.access_numbers: dict[Any, int] = {}
+        self.follows: dict[int, set[int]] = {}      # accesses at positions that are data: the accesses that tell where
         self.scalars: list[int] = []
         self.reductions: list[int] = []
         self.full_stores: list[int] = []
@@ -184,7 +185,19 @@ class KernelBuilder:
         bounds = e.args[0].shape or (1,)
         indirect = tuple([(strides[d], bounds[d]) for d in dims])
         number = self.access(self.fusion.buffer_of(base), base.dtype, (form[0] + offset, *form[1:]), indirect)
+        self.follows.setdefault(number, set()).update(self._accesses_of(indices))
         return self.add("index_load", e.dtype, tuple(indices), (number, len(dims)))
+
+    def _accesses_of(self, positions: Sequence[int]) -> set[int]:
+        """The accesses, and what counts, that values depend on."""
+        found = set()
+        for p in self._body(positions, set()):
+            value: Any = self.values[p]
+            if value.op in ("load", "iota"):
+                found.add(value.attr)
+            elif value.op == "index_load":
+                found |= {value.attr[0], *self.follows.get(value.attr[0], ())}
+        return found
 
     # ---- stores and stages -----------------------------------------------------------------------------------------------
 
@@ -272,9 +285,8 @@ class KernelBuilder:
         accesses, words = [], []
         for k, a in enumerate(self.accesses):
             strides = [moves[k] for _, moves in axes]
-            moves_by = motion(strides[vector_axis])
             bits = sum(1 << x for x, s in enumerate(strides) if s)
-            accesses.append(Access(-1 if a.buffer is None else number_of[a.buffer], moves_by, bits, len(a.indirect)))
+            accesses.append(Access(-1 if a.buffer is None else number_of[a.buffer], motion_of(strides[vector_axis]), bits, len(a.indirect)))
             words.append((a.form[0], tuple([s for s in strides if s]), a.indirect))
         written = 0
         for p in (*self.full_stores, *self.grid_stores):
@@ -307,14 +319,18 @@ class KernelBuilder:
     def _unit_steps(self, axis: tuple[int, list[int]], axes: Sequence[tuple[int, list[int]]]) -> int:
         """How often memory is accessed element by element along the axis; stores count twice.
 
-        An access is done once for each point of the axes up to the last one that it moves along; further in it is hoisted.
+        An access is done once for each point of the axes up to the last one that it, or an index that it reads at, moves along;
+        further in it is hoisted. Reads at positions that change along the axis count against it: each element is one of its own.
         """
         stored = {self.values[p].attr for p in (*self.full_stores, *self.grid_stores)}
         total = 0
         for k, a in enumerate(self.accesses):
-            if axis[1][k] == 1 and a.buffer is not None:
-                last = max(x for x, (_, moves) in enumerate(axes) if moves[k])
-                total += prod([n for n, _ in axes[:last + 1]]) * (2 if k in stored else 1)
+            indices = self.follows.get(k, ())
+            scattered = any(axis[1][f] for f in indices)
+            if (scattered or abs(axis[1][k]) == 1) and a.buffer is not None:
+                followed = (k, *indices)
+                last = max(x for x, (_, moves) in enumerate(axes) if any(moves[f] for f in followed))
+                total += prod([n for n, _ in axes[:last + 1]]) * (-1 if scattered else 2 if k in stored else 1)
         return total
 
     def _inner_vector(self, grid: list[tuple[int, list[int]]], inner: list[tuple[int, list[int]]]) -> bool:

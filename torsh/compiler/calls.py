@@ -133,6 +133,13 @@ class CallBuilder:
         return depthwise.depthwise_weight(x.dtype, self.result(e), g_ref, x_ref, _windows(x, x_strides, e.attr), g.shape[2],
                                           g_strides[:3])
 
+    def topk_indices(self, e: Expr) -> Call:
+        """Positions of the largest or smallest elements along the last dimension."""
+        attr: Any = e.attr
+        a = e.args[0]
+        source, _ = self.operand(a)
+        return templates.selection(a.dtype, bool(attr[2]), self.result(e), source, prod(a.shape[:-1]), a.shape[-1], e.shape[-1])
+
     def scan(self, e: Expr) -> Call:
         """Running sums, products, maxima or minima."""
         dim: int = e.attr  # type: ignore[assignment]

@@ -281,6 +281,12 @@ def _scan(call: Call) -> list[Region]:
             _region(p, "out", size, list(zip(extents, contiguous_strides(extents), strict=True)), True)]
 
 
+def _selection(call: Call) -> list[Region]:
+    p = named(templates.SELECTION_PARAMETERS, call.params)
+    size = dtype_by_name(_options(call)[0]).itemsize
+    return [_region(p, "src", size, [(p["rows"] * p["length"], 1)]), _region(p, "out", 8, [(p["rows"] * p["count"], 1)], True)]
+
+
 def _both(p: dict[str, Any], size: int, walk: Sequence[tuple[int, int]]) -> list[Region]:
     """What is written where data say: read and written."""
     return [_region(p, "out", size, walk), _region(p, "out", size, walk, True, False)]
@@ -333,7 +339,7 @@ def _transpose(call: Call) -> list[Region]:
 _TEMPLATES: Final[dict[str, Callable[[Call], list[Region]]]] = {
     "matmul": _matmul, "convolution": _convolution, "convolution_weight": _convolution_weight,
     "depthwise": _depthwise, "depthwise_weight": _depthwise_weight, "attention": _attention, "attention_backward": _attention,
-    "scan": _scan, "scatter": _scatter, "index_put": _index_put, "fill": _fill, "copy": _copy,
+    "scan": _scan, "selection": _selection, "scatter": _scatter, "index_put": _index_put, "fill": _fill, "copy": _copy,
     "transpose_copy": _transpose}
 
 

@@ -40,6 +40,7 @@ class Grouping:
         self.products: dict[Expr, Step] = {}
         self.computations: dict[Hashable, Step] = {}
         self.outputs = outputs
+        self.part_of: dict[Expr, tuple[Expr, int, int]] = {}     # joins within joins: (the whole, dimension, position)
         self.met_index = False                     # did the last member walked through read at positions that are data?
         self.late: list[int] = []                  # in-place outputs that are copied into place at the end
         self.in_place = dict(in_place)

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from torsh.compiler.affine import Form, Inexpressible, Map, NeedSplit, flat, identity, shifted, through
 from torsh.compiler.cost import operation_cost
-from torsh.compiler.templates import converts
+from torsh.compiler.templates import converts, selects
 from torsh.core.dtype import DType
 from torsh.core.shape import contiguous_strides
 from torsh.ops.expr import CONSTANT_OP, ELEMENTWISE, LEAF_OP, REDUCTION, SCALAR_OP, VIEW, Expr
@@ -26,13 +26,14 @@ INPUT: Final = "input"
 INLINE: Final = "inline"       # elementwise ops, iota, index, gather
 LOOK: Final = "view"
 REDUCE: Final = "reduce"
-TEMPLATE: Final = "template"   # matmul, convolutions, attention, scatter, index_put, scans
+TEMPLATE: Final = "template"   # matmul, convolutions, attention, scatter, index_put, scans, topk
 ASSEMBLE: Final = "assemble"   # cat, view_write: a buffer written in parts
 HOST: Final = "host"
 NOTHING: Final = "nothing"     # a buffer with undefined contents, or without elements
 
 # Templates: the operands that they read in rows.
 _WINDOWED: Final = {"convolve": (1,), "convolve_weight": (0, 1), "depthwise": (1,), "depthwise_weight": (0, 1)}
+_CONTIGUOUS: Final = (*SCANS, "topk_indices")
 _CHEAP: Final = 6              # operations that are rather repeated than stored
 _LONG: Final = 96              # operations in one inlined expression before it is cut
 _WORTH: Final = 8              # operations that broadcasting should not repeat
@@ -83,6 +84,8 @@ def has_template(e: Expr) -> bool:
         return not dtype.is_complex
     if name in _WINDOWED:
         return True
+    if name == "topk_indices":
+        return bool(e.shape) and attr[1] == len(e.shape) - 1 and selects(e.shape[-1], e.args[0].shape[-1])
     if name == "scatter":
         mode = attr[1]
         return len(e.shape) <= 6 and (mode == "set" or dtype.category in (1, 2))
@@ -151,8 +154,9 @@ class Graph:
         for e in outputs:
             self._use(e)
         repeated = self._repeated()
+        interleaved = {source_of(e) for e in self.order if _interleaves(e)}
         for e in self.order:
-            self._decide(e, repeated)
+            self._decide(e, repeated, interleaved)
 
     def _use(self, a: Expr) -> None:
         base = source_of(a)
@@ -170,7 +174,7 @@ class Graph:
                     result.add(base)
         return result
 
-    def _decide(self, e: Expr, repeated: set[Expr]) -> None:
+    def _decide(self, e: Expr, repeated: set[Expr], interleaved: set[Expr]) -> None:
         kind = self.kinds[e]
         if kind == LOOK:
             self.operations[e] = self.operations[e.args[0]]
@@ -193,7 +197,7 @@ class Graph:
         uses = self.uses.get(e, 0)
         big = prod(e.shape) > 1
         if e in self.stored or size > _LONG or (big and uses > 1 and total > _CHEAP) or (
-                uses > 1 and total > 4 * _CHEAP) or (e in repeated and total >= _WORTH):
+                uses > 1 and total > 4 * _CHEAP) or (e in repeated and total >= _WORTH) or (big and e in interleaved):
             self.stored.add(e)
             total = size = 1
         self.operations[e] = total
@@ -205,7 +209,7 @@ class Graph:
 
     def _operand(self, e: Expr, a: Expr) -> None:
         """An operand of a template, of a host operation or of an indexed read: it has to be in memory."""
-        if self.kinds[e] == HOST or e.op.name in SCANS:      # they take contiguous operands
+        if self.kinds[e] == HOST or e.op.name in _CONTIGUOUS:      # they take contiguous operands
             base = without_reshapes(a)
             if base.op is not LEAF_OP and not (base.op in (SCALAR_OP, CONSTANT_OP) and not a.shape):
                 self.stored.add(base)
@@ -306,6 +310,12 @@ def _repeats(consumer: Expr, a: Expr) -> bool:
             view = view.args[0]
         return False
     return consumer.op.kind == ELEMENTWISE and _broadcast_outside(a.shape, consumer.shape)
+
+
+def _interleaves(e: Expr) -> bool:
+    """Does a view hold every element several times, one after the other? Copies do that well, and stores of kernels do not."""
+    a = e.args[0] if e.op.name == "reshape" else e
+    return a.op.name == "expand" and a is not e and a.args[0].shape[-1:] == (1,) != a.shape[-1:] and prod(a.args[0].shape) > 1
 
 
 def _broadcast_outside(shape: Sequence[int], out: Sequence[int]) -> bool:

@@ -12,9 +12,10 @@ A *loop kernel* walks a grid of independent points; at each point it runs its st
                 stage.body                 # once per grid point
 
 All extents, strides, offsets and buffers are run-time parameters, so one kernel serves all shapes of a rank. What is fixed
-are the operations, the dtypes and, per memory access, how it moves along the vector axis (not at all, by one element, or by
-a run-time stride). The vector axis is the last inner axis if there are inner axes and ``vector`` is ``"inner"``, else the
-last grid axis (``"grid"``): lanes then are neighbouring grid points, and reductions keep one accumulator per lane.
+are the operations, the dtypes and, per memory access, how it moves along the vector axis (not at all, by one element forwards
+or backwards, or by a run-time stride). The vector axis is the last inner axis if there are inner axes and ``vector`` is
+``"inner"``, else the last grid axis (``"grid"``): lanes then are neighbouring grid points, and reductions keep one accumulator
+per lane.
 
 A *template* is a kernel that the code generator writes as a whole (GEMM, scatter, scan ...), chosen by name.
 
@@ -41,11 +42,13 @@ ZERO: Final = 0       # the access does not move along the vector axis
 ONE: Final = 1        # it moves by one element
 STRIDED: Final = 2    # it moves by a run-time stride
 SECOND: Final = 3     # it moves by two elements
+BACK: Final = 4       # it moves by one element backwards
+_MOTIONS: Final = {0: ZERO, 1: ONE, 2: SECOND, -1: BACK}
 
 
-def motion(stride: int) -> int:
-    """How an access moves."""
-    return {0: ZERO, 1: ONE, 2: SECOND}.get(stride, STRIDED)
+def motion_of(stride: int) -> int:
+    """How an access with this stride moves."""
+    return _MOTIONS.get(stride, STRIDED)
 
 
 class Value(NamedTuple):
@@ -91,7 +94,7 @@ class Access(NamedTuple):
     """
 
     buffer: int          # buffer parameter number; -1 for iota
-    vector: int          # ZERO, ONE, SECOND or (any stride) STRIDED
+    vector: int          # ZERO, ONE, SECOND, BACK or (any stride) STRIDED
     axes: int            # bit set of axes with a stride parameter
     indirect: int = 0
 

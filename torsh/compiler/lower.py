@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from torsh.compiler.templates import converts
+from torsh.compiler.templates import converts, selects
 from torsh.core.dtype import DType, bool_, float32, int64
 from torsh.core.shape import broadcast_shapes
 from torsh.core.symbolic import Quotient
@@ -406,6 +406,18 @@ def _contiguous_scan(e: Expr, args: tuple[Expr, ...]) -> Expr:
     return emit1(e.op, lower_again(cast(args[0], e.dtype)), e.attr)
 
 
+def _topk(e: Expr, args: tuple[Expr, ...]) -> Expr:
+    """Along the last dimension, where the template that selects works."""
+    attr: tuple[int, int, bool, bool] = e.attr  # type: ignore[assignment]
+    k, dim, largest, ordered = attr
+    last = len(e.shape) - 1
+    if not e.shape or dim == last or not selects(k, args[0].shape[dim]):
+        return emit(e.op, args, e.attr)
+    axes = tuple([axis for axis in range(last + 1) if axis != dim]) + (dim,)
+    found = emit(e.op, (lower_again(permute(args[0], axes)),), (k, last, largest, ordered))
+    return permute(found, tuple(sorted(range(last + 1), key=axes.__getitem__)))
+
+
 def _put(e: Expr, args: tuple[Expr, ...]) -> Expr:
     # Without positions, or without elements to take them, nothing is written.
     written = args[1]
@@ -437,4 +449,4 @@ def _converted_last(a: Expr) -> Expr:
 
 _SIMPLER: Final[dict[str, Callable[[Expr, tuple[Expr, ...]], Expr]]] = {
     "cast": _cast, "cat": _cat, "view_write": _view_write, **dict.fromkeys(SCANS, _contiguous_scan),
-    "matmul": _matmul, "scatter": _put, "index_put": _put, **dict.fromkeys(_VIEW_RULES, _view)}
+    "matmul": _matmul, "topk_indices": _topk, "scatter": _put, "index_put": _put, **dict.fromkeys(_VIEW_RULES, _view)}

@@ -21,6 +21,7 @@ SCATTER_RANK: Final = 6
 INDEX_RANK: Final = 4
 REST_RANK: Final = 4
 MAX_INDICES: Final = 6
+MOST_SELECTED: Final = 64
 
 MATMUL_PARAMETERS: Final = (
     "c_slot", "c_offset", "a_slot", "a_offset", "b_slot", "b_offset", "bias_slot", "bias_offset", "bias_stride", "has_bias",
@@ -36,6 +37,7 @@ INDEX_PUT_PARAMETERS: Final = (
     "out_slot", "out_offset", "src_slot", "src_offset", "index_extents[4]", "src_index_strides[4]", "rest_extents[4]",
     "out_rest_strides[4]", "src_rest_strides[4]", "inner_block")
 INDEX_PUT_PER_INDEX: Final = ("slot", "offset", "size", "out_stride", "strides[4]")
+SELECTION_PARAMETERS: Final = ("out_slot", "out_offset", "src_slot", "src_offset", "rows", "length", "count", "block")
 FILL_PARAMETERS: Final = ("out_slot", "out_offset", "value", "count", "block")
 COPY_PARAMETERS: Final = ("out_slot", "out_offset", "src_slot", "src_offset", "count", "block")
 TRANSPOSE_PARAMETERS: Final = (
@@ -44,6 +46,7 @@ TRANSPOSE_PARAMETERS: Final = (
 
 _CONVERTED: Final = {"float32": ("bool", "int8", "uint8", "float16", "bfloat16"), "int32": ("bool", "int8", "uint8")}
 _STREAM_BYTES: Final = 1 << 16
+_REPEATS: Final = (2, 3, 4, 8)       # how often items are stored one after the other without being read again
 _UNIT_PRODUCTS: Final = 1 << 20
 
 
@@ -256,6 +259,22 @@ def index_put(dtype: DType, accumulate: bool, out: BufferRef, out_shape: Sequenc
                 "index_put_accumulate" if accumulate else "index_put")
 
 
+def selects(count: int, length: int) -> bool:
+    """Does the selection template suit this many of so many elements? It is made for few that beat the best ones so far."""
+    return 0 < count <= MOST_SELECTED and 4 * count <= length
+
+
+def selection(dtype: DType, largest: bool, out: BufferRef, src: BufferRef, rows: int, length: int, count: int) -> Call:
+    """The positions (int64) of the ``count`` largest (or smallest) elements of each row, best first, of equal ones the first.
+
+    Both are contiguous. NaN counts as the largest. See :func:`selects`.
+    """
+    _refuse_complex(dtype, "selection")
+    block = max(1, 8192 // max(1, length))
+    params = (out.slot, out.offset, src.slot, src.offset, rows, length, count, block)
+    return Call(TemplateKernel("selection", (dtype.name, largest)), params, _ceil_div(rows, block), 2 * rows * length, "topk")
+
+
 def fill(itemsize: int, out: BufferRef, value_bits: int, count: int) -> Call:
     """Store ``count`` contiguous items with the bit pattern ``value_bits`` (itemsize 1, 2, 4 or 8)."""
     block = _STREAM_BYTES // itemsize
@@ -276,16 +295,25 @@ def transpose_copy(itemsize: int, out: BufferRef, src: BufferRef, extents: Seque
     """out[p] = src[p] for all positions of ``extents``, each with its own strides (``permute().contiguous()``).
 
     itemsize: 1, 2, 4, 8 or 16. out must not overlap itself nor src. At most :data:`COPY_RANK` dimensions after merging. Where the fastest
-    dimensions of the two differ, it is copied in tiles.
+    dimensions of the two differ, it is copied in tiles; where items of a row are stored several times, in one pass over the row.
     """
+    extents, src_strides, out_strides = list(extents), list(src_strides), list(out_strides)
+    for axis, n in enumerate(extents):      # what the source walks backwards, the result may as well
+        if src_strides[axis] == -1 and out_strides[axis] != 1:
+            src = BufferRef(src.slot, src.offset - (n - 1) * itemsize)
+            out = BufferRef(out.slot, out.offset + (n - 1) * out_strides[axis] * itemsize)
+            src_strides[axis], out_strides[axis] = 1, -out_strides[axis]
     order = sorted(range(len(extents)), key=lambda axis: (-abs(out_strides[axis]), -extents[axis]))
     sizes, (sources, outs) = coalesce([extents[x] for x in order], [src_strides[x] for x in order],
                                       [out_strides[x] for x in order])
     if not sizes:
         sizes, sources, outs = [1], [1], [1]
-    tiled = outs[-1] == 1 and sources[-1] != 1 and 1 in sources and itemsize <= 8
-    row_block = column_block = 1
-    if tiled:   # the source's contiguous dimension goes last but one
+    form: str | int = "rows"
+    if len(sizes) > 1 and outs[-1] == 1 and sources[-1] == 0 and sources[-2] == 1 and outs[-2] == sizes[-1] and itemsize <= 8:
+        form = next((times for times in _REPEATS if sizes[-1] == times), "rows")
+    if form == "rows" and outs[-1] == 1 and sources[-1] != 1 and sources[-1] != -1 and 1 in sources and itemsize <= 8:
+        form = "tiles"
+    if form == "tiles":   # the source's contiguous dimension goes last but one
         axis = sources.index(1)
         for values in (sizes, sources, outs):
             moved = values.pop(axis)
@@ -293,12 +321,13 @@ def transpose_copy(itemsize: int, out: BufferRef, src: BufferRef, extents: Seque
         row_block, column_block = max(1, min(sizes[-2], 64)), max(1, min(sizes[-1], 256))
         units = prod(sizes[:-2]) * _ceil_div(sizes[-2], row_block) * _ceil_div(sizes[-1], column_block)
     else:
+        walked = sizes if form == "rows" else sizes[:-1]
         items = _STREAM_BYTES // itemsize
-        column_block = min(max(sizes[-1], 1), items)
-        rows = sizes[-2] if len(sizes) > 1 else 1
+        column_block = min(max(walked[-1], 1), items)
+        rows = walked[-2] if len(walked) > 1 else 1
         row_block = max(1, min(rows, items // column_block))
-        units = prod(sizes[:-2]) * _ceil_div(rows, row_block) * _ceil_div(sizes[-1], column_block)
+        units = prod(walked[:-2]) * _ceil_div(rows, row_block) * _ceil_div(walked[-1], column_block)
     params = (out.slot, out.offset, src.slot, src.offset, *_padded(sizes, COPY_RANK, 1), *_padded(sources, COPY_RANK, 0),
               *_padded(outs, COPY_RANK, 0), row_block, column_block)
-    kernel = TemplateKernel("transpose_copy", (itemsize, "tiles" if tiled else "rows"))
+    kernel = TemplateKernel("transpose_copy", (itemsize, form))
     return Call(kernel, params, units, 2 * prod(extents), "copy")

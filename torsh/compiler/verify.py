@@ -15,7 +15,7 @@ import numpy as np
 
 from torsh.compiler.footprint import LoopParameters, Region, loop_parameters_of, regions
 from torsh.compiler.graph import topological
-from torsh.compiler.kernel import STRIDED, Call, LoopKernel, Stage, Value, grid_units, motion
+from torsh.compiler.kernel import STRIDED, Call, LoopKernel, Stage, Value, grid_units, motion_of
 from torsh.compiler.plan import HostStep, Plan, PlannedBuffer
 from torsh.core.dtype import DType, bool_, float64, int64
 from torsh.core.errors import CompileError
@@ -173,7 +173,7 @@ def _verify_call(call: Call, plan: Plan) -> None:
     axis = len(p.extents) - 1 if kernel.vector == "inner" else kernel.grid - 1
     for number, a in enumerate(kernel.accesses):
         stride = p.strides[number][axis]
-        if a.vector != motion(stride) and not (a.vector == STRIDED and a.axes >> axis & 1):
+        if a.vector != motion_of(stride) and not (a.vector == STRIDED and a.axes >> axis & 1):
             raise CompileError(f"access {number} says motion {a.vector}, but its stride along the vector axis is {stride}")
     _verify_stores(kernel, p)
 

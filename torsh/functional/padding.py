@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from torsh.core.errors import ShapeMismatchError
 from torsh.ops.expr import TABLE, Expr, emit1
-from torsh.ops.indexing import pad_by_copies
+from torsh.ops.padding import pad_by_copies
 from torsh.ops.shape import constant_pad_expr
 from torsh.tensor.function import recorded
 from torsh.tensor.tensor import Tensor

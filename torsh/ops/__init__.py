@@ -7,7 +7,7 @@ from typing import Final
 
 FAMILIES: Final = (
     "elementwise", "elementwise_math", "complex_parts", "activation", "special", "reduction", "shape", "creation", "random",
-    "contraction", "softmax", "convolution", "normalization", "pooling", "indexing", "scan_sort", "loss",
+    "contraction", "softmax", "convolution", "normalization", "pooling", "indexing", "scan_sort", "padding", "loss",
     "loss_elementwise", "connectionist", "attention", "interpolation", "linear_algebra")
 
 for _family in FAMILIES:

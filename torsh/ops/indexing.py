@@ -21,7 +21,6 @@ from torsh.core.errors import (
 from torsh.core.promotion import SCALAR_TYPE_NAMES
 from torsh.core.shape import broadcast_shapes
 from torsh.ops.common import (
-    absolute,
     apply,
     cast,
     div,
@@ -32,7 +31,6 @@ from torsh.ops.common import (
     iota,
     lt,
     maximum,
-    minimum,
     mul,
     ne,
     number,
@@ -466,39 +464,6 @@ def embedding_expr(weight: Expr, positions: Expr, padding: int | None = None, by
     """Rows of ``weight``; the row ``padding`` (not negative) gets no gradient."""
     return emit2(EMBEDDING, weight, cast(positions, int64) if positions.dtype.category == 1 else positions,
                  (padding, by_frequency))
-
-
-# ---- padding by copies of elements -------------------------------------------------------------------------------------
-
-def _source_positions(n: int, before: int, after: int, mode: str) -> Expr:
-    """For every position after padding, the element that it copies."""
-    i = sub(iota((before + n + after,), 0), before)
-    if mode == "replicate":
-        return minimum(maximum(i, 0), n - 1)
-    if mode == "circular":
-        return apply("remainder", i, full((), n, int64))
-    return sub(n - 1, absolute(sub(n - 1, absolute(i))))
-
-
-def pad_by_copies(e: Expr, padding: Sequence[tuple[int, int]], mode: str) -> Expr:
-    """The last dimensions padded with elements of their own; mode: "reflect", "replicate" or "circular".
-
-    padding: (before, after) per dimension, negative ones cut off.
-    """
-    lead = len(e.shape) - len(padding)
-    for axis, (before, after) in enumerate(padding, lead):
-        n = e.shape[axis]
-        limit = {"reflect": n - 1, "circular": n}.get(mode)
-        if limit is not None and max(before, after) > limit:
-            what = "Padding size should be less than the corresponding input dimension" if mode == "reflect" else \
-                "Padding value causes wrapping around more than once"
-            raise ShapeMismatchError(f"{what}, but got: padding ({before}, {after}) at dimension {axis} of input "
-                                     f"{list(e.shape)}")
-        if n == 0:
-            raise ShapeMismatchError(f"pad: dimension {axis} of input {list(e.shape)} is empty and has nothing to copy")
-        if before or after:
-            e = index(e, (_source_positions(n, before, after, mode),), (axis,))
-    return e
 
 
 # ---- searching ---------------------------------------------------------------------------------------------------------

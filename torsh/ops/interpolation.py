@@ -42,6 +42,7 @@ from torsh.ops.define import wide
 from torsh.ops.expr import Expr, Op, Shape, emit, emit1
 from torsh.ops.indexing import index
 from torsh.ops.pooling import ADAPTIVE_AVG_POOL
+from torsh.ops.shape import repeated
 
 # dimensions that each mode is for; None: any
 MODES: Final = {"nearest": None, "nearest-exact": None, "linear": 1, "bilinear": 2, "trilinear": 3, "bicubic": 2,
@@ -93,6 +94,20 @@ def _nearest_positions(n: int, size: int, exact: bool, scale: float | None) -> E
     i = cast(iota((size,), 0), float32)
     place = mul(add(i, 0.5) if exact else i, _ratio(n, size, scale))
     return minimum(cast(unary("floor", place), int64), n - 1)
+
+
+_WHOLE: Final = range(1, 17)     # factors for which rounding in float32 does not move any position
+
+
+def _repeats(x: Expr, attr: Interpolation, scales: Sequence[float | None]) -> tuple[int, ...] | None:
+    """How often every element of a dimension is repeated, if all are equally often."""
+    counts = []
+    for n, size, scale in zip(x.shape[2:], attr.sizes, scales, strict=True):
+        times = next((k for k in _WHOLE if size == n * k), None)
+        if times is None or scale not in (None, times) or size >= 1 << 22:
+            return None
+        counts.append(times)
+    return (1, 1, *counts)
 
 
 def _along(weights: Expr, axis: int, rank: int) -> Expr:
@@ -179,6 +194,9 @@ def _decompose(e: Expr) -> Expr:
         return emit1(ADAPTIVE_AVG_POOL, x, attr.sizes)
     scales = attr.scales or (None,) * len(attr.sizes)
     if attr.mode.startswith("nearest"):
+        repeats = _repeats(x, attr, scales)
+        if repeats is not None:
+            return repeated(x, repeats)
         for axis, (size, scale) in enumerate(zip(attr.sizes, scales, strict=True), 2):
             x = _taken(x, _nearest_positions(x.shape[axis], size, attr.mode != "nearest", scale), axis)
         return x

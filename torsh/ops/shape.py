@@ -374,6 +374,14 @@ def _repeat(e: Expr) -> Expr:
 REPEAT: Final[Op] = Op("repeat", _repeat_infer, lambda attr, a: np.tile(a, attr), decompose=_repeat)
 
 
+def repeated(e: Expr, counts: Sequence[int]) -> Expr:
+    """Every element repeated, one after the other, along each dimension."""
+    spread = reshape(e, tuple([v for n in e.shape for v in (n, 1)]))
+    pairs = zip(e.shape, counts, strict=True)
+    return reshape(expand(spread, tuple([v for pair in pairs for v in pair])),
+                   tuple([n * k for n, k in zip(e.shape, counts, strict=True)]))
+
+
 def _triangle_mask(shape: Shape, diagonal: int, lower: bool) -> Expr:
     rows, columns = iota(shape[-2:], 0), iota(shape[-2:], 1)
     limit = add(rows, diagonal) if diagonal else rows

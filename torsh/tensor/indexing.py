@@ -1,6 +1,7 @@
 """Indexing: ``x[...]``, ``x[...] = v``, and the functions that gather and scatter."""
 from __future__ import annotations
 
+from math import prod
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from torsh.ops.expr import TABLE, Expr, Op, constant, emit, emit1, emit2
 from torsh.ops.indexing import scatter_reduce_expr
 from torsh.tensor.creation import as_tensor, from_array
 from torsh.tensor.function import METHODS, check_writable, function, operand, tensor_operand
+from torsh.tensor.positions import coordinates, rows_of
 from torsh.tensor.tensor import Tensor
 
 _FULL: Final = slice(None)
@@ -163,6 +165,9 @@ def basic_part(self: Tensor, index: Any) -> tuple[Tensor, dict[int, Tensor]]:
             dim += 1
         elif isinstance(item, Handle):
             if item.dtype in (bool_, uint8):  # type: ignore[attr-defined]
+                merged = merged_for(view, item, dim)
+                if merged is not None:
+                    view, item = merged, item.reshape(-1)  # type: ignore[attr-defined]
                 dim = add_mask(view, item, dim, advanced)
             else:
                 advanced[dim] = item
@@ -201,10 +206,23 @@ def add_mask(view: Any, mask: Any, dim: int, advanced: dict[int, Any]) -> int:
         if have != want:
             raise IndexOutOfRangeError(f"The shape of the mask {list(mask.shape)} at index {k} does not match the shape of the "
                                        f"indexed tensor {list(view.shape)} at index {dim + k}")
-    for k, positions in enumerate(mask.detach()._ndarray().astype(bool).nonzero() if mask.ndim else
-                                  ()):
-        advanced[dim + k] = from_array(positions.astype(np.int64), int64)
+    for k, positions in enumerate(coordinates(mask.detach()._ndarray()) if mask.ndim else ()):
+        advanced[dim + k] = from_array(positions, int64)
     return dim + mask.ndim  # type: ignore[no-any-return]
+
+
+def merged_for(view: Any, mask: Any, dim: int) -> Any:
+    """The view with the dimensions that a mask covers as one, if it is a view of that kind; else None.
+
+    One index is looked up faster than several, and the positions in one dimension are found many times faster.
+    """
+    shape = view._expr.shape
+    if mask.ndim < 2 or mask._expr.shape != shape[dim:dim + mask.ndim]:
+        return None
+    flat = (*shape[:dim], prod(mask._expr.shape), *shape[dim + mask.ndim:])
+    if view._root is not None and TABLE["reshape"].geometry(flat, *view._geometry()) is None:  # type: ignore[misc]
+        return None
+    return make_view(view, TABLE["reshape"], flat)
 
 
 def index_exprs(advanced: dict[int, Tensor]) -> tuple[tuple[int, ...], tuple[Expr, ...]]:
@@ -578,9 +596,8 @@ def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
         raise ArgumentTypeError(f"nonzero(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}")
     array = input.detach()._ndarray()  # type: ignore[attr-defined]
     if as_tuple:
-        return tuple(from_array(p.astype(np.int64), int64) for p in np.atleast_1d(array).nonzero())
-    found = np.argwhere(array).astype(np.int64)
-    return from_array(found.reshape(len(found), array.ndim), int64)
+        return tuple([from_array(p, int64) for p in coordinates(np.atleast_1d(array))])
+    return from_array(rows_of(array), int64)
 
 
 @function("nonzero_static")
@@ -588,9 +605,9 @@ def nonzero_static(input: Tensor, *, size: int, fill_value: int = -1) -> Tensor:
     """The first ``size`` positions of elements that are not zero, as rows; missing ones are ``fill_value``."""
     if size < 0:
         raise ShapeMismatchError(f"nonzero_static: 'size' must be an non-negative integer, got {size}")
-    found = np.argwhere(input.detach()._ndarray()).astype(np.int64)[:size]
+    found = rows_of(input.detach()._ndarray())[:size]
     rows = np.full((size, input.ndim), fill_value, np.int64)
-    rows[:len(found)] = found.reshape(len(found), input.ndim)
+    rows[:len(found)] = found
     return from_array(rows, int64)
 
 

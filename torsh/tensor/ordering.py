@@ -11,6 +11,7 @@ from torsh.core.shape import normalise_dim
 from torsh.graph.handle import Handle, expr_of
 from torsh.ops.expr import TABLE, Expr, constant, emit1, emit2
 from torsh.tensor.function import function, tensor_operand
+from torsh.tensor.positions import distinct
 from torsh.tensor.reduction import ValuesIndices, cast, not_empty, picked
 from torsh.tensor.tensor import Tensor, from_array
 
@@ -195,13 +196,16 @@ def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, ret
            dim: int | None = None) -> Any:
     """The distinct elements (or slices of a dimension), sorted; optionally with inverse positions and counts."""
     array = input.detach()._ndarray()
-    values, inverse, counts = np.unique(array, return_inverse=True, return_counts=True, axis=dim)
-    inverse = inverse.reshape(array.shape) if dim is None else inverse.reshape(-1)
-    out = [from_array(values, input.dtype)]
-    if return_inverse:
-        out.append(from_array(inverse.astype(np.int64), int64))
+    if dim is None and not return_inverse:
+        values, counts = distinct(array)
+        out = [from_array(values, input.dtype)]
+    else:
+        values, inverse, counts = np.unique(array, return_inverse=True, return_counts=True, axis=dim, equal_nan=False)
+        out = [from_array(values, input.dtype)]
+        if return_inverse:
+            out.append(from_array(inverse.astype(np.int64, copy=False).reshape(array.shape if dim is None else -1), int64))
     if return_counts:
-        out.append(from_array(counts.astype(np.int64), int64))
+        out.append(from_array(counts.astype(np.int64, copy=False), int64))
     return out[0] if len(out) == 1 else tuple(out)
 
 
@@ -237,13 +241,14 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
     if minlength < 0:
         raise ShapeMismatchError("minlength should be >= 0")
     array = input.detach()._ndarray()
-    if array.size and array.min() < 0:
-        raise ShapeMismatchError("bincount only supports 1-d non-negative integral inputs.")
-    if weights is None:
-        return from_array(np.bincount(array, minlength=minlength).astype(np.int64), int64)
-    if weights.shape != input.shape:
+    if weights is not None and weights.shape != input.shape:
         raise ShapeMismatchError("weights should be 1-d and have the same length as input")
-    counts = np.bincount(array, weights.detach()._ndarray(), minlength)
+    try:
+        counts = np.bincount(array, None if weights is None else weights.detach()._ndarray(), minlength)
+    except ValueError:                          # NumPy looks for negative numbers anyway
+        raise ShapeMismatchError("bincount only supports 1-d non-negative integral inputs.") from None
+    if weights is None:
+        return from_array(counts.astype(np.int64, copy=False), int64)
     kind = weights.dtype if weights.dtype.name == "float32" else float64
     return from_array(counts.astype(kind.numpy), kind)
 

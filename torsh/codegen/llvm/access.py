@@ -16,7 +16,7 @@ from torsh.codegen.llvm.values import (
     to_memory,
 )
 from torsh.codegen.llvm.writer import Operand, Writer, mangled
-from torsh.compiler.kernel import ONE, SECOND, ZERO, Access, LoopKernel
+from torsh.compiler.kernel import BACK, ONE, SECOND, ZERO, Access, LoopKernel
 from torsh.core.dtype import DType
 
 _LOWEST = -(1 << 63)
@@ -96,7 +96,10 @@ class Memory:
         return access.vector if moves else ZERO
 
     def _address(self, number: int, group: LaneGroup, element: str) -> Operand:
-        """Address of the (first) element, without indirect dimensions; grows from the outermost axis inwards."""
+        """Address of the (first) element, without indirect dimensions; grows from the outermost axis inwards.
+
+        Of lanes that move backwards, the last one is first in memory.
+        """
         m, access, words = self.m, self.kernel.accesses[number], self.words[number]
         pointer = m.at(self._buffer(access.buffer), self.parameter(words.offset), element)
         motion = self._motion(access, number, group)
@@ -104,7 +107,8 @@ class Memory:
             if axis == self.vector_axis and group.lanes:
                 assert group.base is not None
                 if motion != ZERO:
-                    index = group.base if motion == ONE else group.base * self.parameter(word)
+                    index = (group.base if motion == ONE else -group.base if motion == BACK
+                             else group.base * self.parameter(word))
                     pointer = m.at(pointer, index, element)
                 continue
             index_or_none = self.axes[axis]
@@ -112,6 +116,8 @@ class Memory:
                 pointer = m.at(pointer, index_or_none * self.parameter(word), element)
         if motion == ONE:
             pointer = m.at(pointer, group.shift, element)
+        elif motion == BACK:
+            pointer = m.at(pointer, 1 - group.lanes - group.shift, element)
         elif motion != ZERO and group.shift:
             pointer = m.at(pointer, self.parameter(words.strides[self.vector_axis]) * group.shift, element)
         return pointer
@@ -137,6 +143,8 @@ class Memory:
         motion = self._motion(access, number, group)
         if motion == ONE:
             return load_vector(m, address, element, group.lanes, mask, pinned)
+        if motion == BACK:
+            return m.reversed(load_vector(m, address, element, group.lanes, mask and m.reversed(mask), pinned))
         if motion == SECOND and group.lanes > 1:
             return self._load_second(address, element, group.lanes, mask, pinned)
         if motion != ZERO:
@@ -177,6 +185,9 @@ class Memory:
         motion = self._motion(access, number, group)
         if motion == ONE:
             store_vector(m, m.splat(value, group.lanes), address, group.mask)
+        elif motion == BACK:
+            mask = group.mask and m.reversed(group.mask)
+            store_vector(m, m.reversed(m.splat(value, group.lanes)), address, mask)
         elif motion != ZERO:
             addresses = m.at(address, self._lane_offsets(number), value.element)
             scatter(m, m.splat(value, group.lanes), addresses, group.mask)
@@ -225,7 +236,8 @@ class Memory:
             return from_memory(m, self._fetch(number, address, element, group, group.mask), dtype)
         good = bad ^ True
         if self._motion(access, number, group) != ZERO:
-            offsets = (m.lane_numbers("i64", group.lanes) if access.vector == ONE else self._lane_offsets(number))
+            lanes = m.lane_numbers("i64", group.lanes)
+            offsets = {ONE: lanes, BACK: m.reversed(lanes)}.get(access.vector) or self._lane_offsets(number)
             address = m.at(address, offsets, element)
         mask = m.both(m.splat(good, group.lanes), group.mask)
         return from_memory(m, self._gather(address, element, mask, bool(self.kernel.written >> access.buffer & 1)), dtype)

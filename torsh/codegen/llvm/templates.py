@@ -8,18 +8,14 @@ from torsh.codegen.llvm.attention import attention_libraries, generate_attention
 from torsh.codegen.llvm.attention_backward import attention_backward_libraries, generate_attention_backward
 from torsh.codegen.llvm.convolution import convolution_libraries, generate_convolution
 from torsh.codegen.llvm.convolution_weight import convolution_weight_libraries, generate_convolution_weight
+from torsh.codegen.llvm.copy_templates import generate_copy, generate_fill, generate_transpose_copy
 from torsh.codegen.llvm.depthwise import generate_depthwise
 from torsh.codegen.llvm.depthwise_weight import generate_depthwise_weight
 from torsh.codegen.llvm.gemm import generate_matmul, matmul_libraries
-from torsh.codegen.llvm.indexing_templates import (
-    generate_copy,
-    generate_fill,
-    generate_index_put,
-    generate_scatter,
-    generate_transpose_copy,
-)
+from torsh.codegen.llvm.indexing_templates import generate_index_put, generate_scatter
 from torsh.codegen.llvm.libraries import LIBRARIES
 from torsh.codegen.llvm.scan import generate_scan
+from torsh.codegen.llvm.selection import generate_selection
 from torsh.compiler.kernel import TemplateKernel
 from torsh.core.errors import CompileError
 
@@ -31,7 +27,7 @@ _GENERATORS: dict[str, Callable[..., str]] = {
     "matmul": generate_matmul, "convolution": generate_convolution, "convolution_weight": generate_convolution_weight,
     "depthwise": generate_depthwise, "depthwise_weight": generate_depthwise_weight,
     "attention": generate_attention, "attention_backward": generate_attention_backward,
-    "scan": generate_scan, "scatter": generate_scatter, "index_put": generate_index_put,
+    "scan": generate_scan, "selection": generate_selection, "scatter": generate_scatter, "index_put": generate_index_put,
     "fill": generate_fill, "copy": generate_copy, "transpose_copy": generate_transpose_copy}
 
 _LIBRARIES: dict[str, Callable[..., dict[str, TemplateKernel]]] = {

@@ -291,6 +291,12 @@ class Writer:
         return self.pure(f"shufflevector {low.type} {low.text}, {high.type} {high.text}, <{len(lanes)} x i32> <{picks}>",
                          (low, high), low.element, len(lanes))
 
+    def reversed(self, vector: Operand) -> Operand:
+        """The lanes of a vector in opposite order."""
+        picks = ", ".join(f"i32 {k}" for k in reversed(range(vector.lanes)))
+        return self.pure(f"shufflevector {vector.type} {vector.text}, {vector.type} poison, <{vector.lanes} x i32> <{picks}>",
+                         (vector,), vector.element)
+
     def joined(self, low: Operand, high: Operand) -> Operand:
         """One vector of the lanes of two."""
         return self.pick(low, high, range(2 * low.lanes))
