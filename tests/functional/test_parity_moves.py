@@ -133,3 +133,48 @@ def test_selection(largest: bool) -> None:
                 same(lambda m, x: m.topk(x, count, dim, largest)[0], x)  # noqa: B023
                 same(lambda m, x: m.topk(x.transpose(0, -1).flip(0), count, len(shape) - 1 - dim if dim in (0, len(shape) - 1) else dim,  # noqa: B023
                                          largest)[1], x, order=0)
+
+
+def test_windows_that_do_not_overlap() -> None:
+    """Long and short lines of windows, with padding, groups and gaps between windows."""
+    rng = np.random.default_rng(9)
+    for kernel, stride, padding, groups in (((8,), 8, 0, 1), ((9,), 11, 3, 2), ((2, 8), (2, 8), (0, 3), 1), ((8, 2), (9, 2), 1, 3),
+                                            ((2, 2, 10), (2, 3, 10), (0, 1, 2), 2)):
+        rank = len(kernel)
+        x, w = rng.normal(size=(2, 2 * groups, *(19, 23, 31)[-rank:])), rng.normal(size=(3 * groups, 2, *kernel))
+        same(lambda m, x, w: getattr(m.nn.functional, f"conv{rank}d")(x, w, stride=stride, padding=padding, groups=groups) / 5,  # noqa: B023
+             x, w)
+
+
+def test_positions_of_elements() -> None:
+    """Masks over some dimensions, alone and with other indices, read and written; positions and distinct elements."""
+    rng = np.random.default_rng(10)
+    x = rng.normal(size=(3, 4, 5, 6))
+    indices: list[Callable[[Any, Any], Any]] = [
+        lambda m, t: t > 0.3, lambda m, t: (t > 0)[:, :, 0, 0], lambda m, t: (slice(None), (t > 0)[0, :, :, 0]),
+        lambda m, t: ((t > 0)[:, :, 0, 0], slice(None), m.tensor([1])), lambda m, t: (..., (t > 0)[0, 0]), lambda m, t: (t > 0)[0, 0, 0, 0],
+        lambda m, t: (None, (t > 0)[:, :, 1, 1]), lambda m, t: (t > 9)]
+    for index in indices:
+        same(lambda m, x: x[index(m, x)], x)  # noqa: B023
+        same(lambda m, x: x.transpose(1, 2)[:, 1:, :4][:, :, :4].contiguous()[(x > 0).transpose(1, 2)[:, 1:]], x)
+
+        def written(m: Any, x: Any) -> Any:
+            y = x * 1
+            y[index(m, x)] *= 2  # noqa: B023
+            y.transpose(0, 2)[(x > 0).transpose(0, 2)] += 1
+            return y
+        same(written, x, order=0)
+    for dtype in (np.float32, np.int64, np.bool_):
+        for shape in ((), (0,), (7,), (4, 0, 3), (3, 50), (2, 3, 4, 5)):
+            values = rng.integers(0, 3, shape).astype(dtype)
+            same(lambda m, x: x.nonzero(), values, order=0)
+            if shape:
+                for k in range(len(shape)):
+                    same(lambda m, x: x.nonzero(as_tuple=True)[k], values, order=0)  # noqa: B023
+            for k in range(3):
+                same(lambda m, x: m.unique(x, return_inverse=True, return_counts=True)[k], values, order=0)  # noqa: B023
+            same(lambda m, x: m.unique(x), values, order=0)
+            same(lambda m, x: m.unique(x, return_counts=True)[1], values, order=0)
+    values = np.array([1, np.nan, 0, np.nan, 1])
+    same(lambda m, x: m.unique(x), values, order=0)
+    same(lambda m, x: m.unique(x, return_inverse=True)[1], values, order=0)

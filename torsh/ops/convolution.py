@@ -27,6 +27,7 @@ from torsh.ops.common import (
     permute,
     reduce_sum,
     reshape,
+    select,
     slice_dim,
     sum_to,
     transpose,
@@ -192,6 +193,9 @@ def _reference(attr: Convolution, x: Any, weight: Any, *bias: Any) -> Array:
 
 # ---- decomposition -----------------------------------------------------------------------------------------------------
 
+_LONG_LINE: Final = 8       # elements of a window's line that are worth copying as one
+
+
 def _columns(x: Expr, attr: Convolution, kernel: Sizes) -> Expr:
     """(N, groups, channels of a group * kernel, positions)."""
     rank = len(kernel)
@@ -202,8 +206,14 @@ def _columns(x: Expr, attr: Convolution, kernel: Sizes) -> Expr:
             x = slice_dim(x, axis, 0, (x.shape[axis] - 1) // step + 1, step)
         return reshape(x, (x.shape[0], groups, inner, prod(x.shape[2:])))
     windows = window_view(x, kernel, attr.stride, attr.dilation)
+    counts = windows.shape[2:2 + rank]
+    if kernel[-1] >= _LONG_LINE and attr.dilation[-1] == 1:
+        # Lines of windows are runs of memory: these are copied as they are, and the product reads the copy transposed.
+        windows = reshape(windows, (x.shape[0], groups, x.shape[1] // groups, *windows.shape[2:]))
+        rows = permute(windows, (0, 1, *range(3, 3 + rank), 2, *range(3 + rank, 3 + 2 * rank)))
+        return transpose(reshape(rows, (x.shape[0], groups, prod(counts), inner)), 2, 3)
     columns = permute(windows, (0, 1, *range(2 + rank, 2 + 2 * rank), *range(2, 2 + rank)))
-    return reshape(columns, (x.shape[0], groups, inner, prod(columns.shape[2 + rank:])))
+    return reshape(columns, (x.shape[0], groups, inner, prod(counts)))
 
 
 def _is_depthwise(weight_shape: Shape, attr: Convolution) -> bool:
@@ -275,7 +285,7 @@ def _decomposed(x: Expr, weight: Expr, attr: Convolution, shape: Shape) -> Expr:
     columns = _columns(x, attr, weight.shape[2:])
     groups, outputs = attr.groups, weight.shape[0] // attr.groups
     if groups == 1:
-        columns = reshape(columns, (columns.shape[0], *columns.shape[2:]))
+        columns = select(columns, 1, 0)
         return reshape(matmul(reshape(weight, (outputs, columns.shape[-2])), columns), shape)
     return reshape(matmul(reshape(weight, (groups, outputs, columns.shape[-2])), columns), shape)
 

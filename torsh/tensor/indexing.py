@@ -148,6 +148,8 @@ def basic_part(self: Tensor, index: Any) -> tuple[Tensor, dict[int, Tensor]]:
     spec: list[tuple[int, int, int]] | None = None
     for item in normalised(self, index):
         shape = view._expr.shape
+        if isinstance(item, Handle) and item.dtype in (bool_, uint8) and not item.ndim:  # type: ignore[attr-defined]
+            item = bool(item)
         if item is None:
             view = make_view(view, TABLE["reshape"], (*shape[:dim], 1, *shape[dim:]))
             dim += 1
