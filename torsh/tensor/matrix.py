@@ -263,41 +263,12 @@ def kron(input: Tensor, other: Tensor) -> Tensor:
     return (x * y).reshape([s * t for s, t in zip(a, b, strict=True)])  # type: ignore[no-any-return]
 
 
-@function("chain_matmul", method=False)
-def chain_matmul(*matrices: Tensor) -> Tensor:
-    """Product of several matrices."""
-    out = matrices[0]
-    for m in matrices[1:]:
-        out = mm(out, m)
-    return out
-
-
 @function("trace", out=False)
 def trace(input: Tensor) -> Tensor:
     """Sum of the diagonal of a matrix."""
     if input.ndim != 2:
         raise ShapeMismatchError(f"trace: expected a matrix, but got tensor with dim {input.ndim}")
     return input.diagonal().sum()  # type: ignore[no-any-return]
-
-
-@function("matrix_power", out=True)
-def matrix_power(input: Tensor, n: int) -> Tensor:
-    """A square matrix multiplied by itself n times (its inverse for negative n)."""
-    from torsh.tensor.creation import eye
-    if input.ndim < 2 or input.shape[-1] != input.shape[-2]:
-        raise ShapeMismatchError(f"linalg.matrix_power: A must be batches of square matrices, but they are "
-                                 f"{input.shape[-2] if input.ndim > 1 else ''} by {input.shape[-1] if input.ndim else ''} matrices")
-    if n == 0:
-        return eye(input.shape[-1], dtype=input.dtype).expand(input.shape).clone()  # type: ignore[no-any-return]
-    base = input if n > 0 else METHODS["inverse"](input)
-    out: Any = None
-    k = abs(n)
-    while k:
-        if k & 1:
-            out = base if out is None else matmul(out, base)
-        k >>= 1
-        base = matmul(base, base) if k else base
-    return out.clone() if out is input else out  # type: ignore[no-any-return]
 
 
 METHODS["__matmul__"] = lambda self, other: matmul(self, other) if isinstance(other, Tensor) else NotImplemented
