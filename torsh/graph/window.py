@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from torsh.backend.base import Backend, Executable, Storage
 from torsh.core.dtype import default_dtype_changed
-from torsh.core.errors import DATA_ERRORS, CompileError
+from torsh.core.errors import DATA_ERRORS, CompileError, LinAlgError
 from torsh.graph.handle import expr_of, materialised, position_of, renew, requires_grad, run_behind, token_of, write
 from torsh.ops.expr import (
     CACHES,
@@ -272,7 +272,8 @@ def rescue(error: Exception, live: list[Any], into: Sequence[Storage | None], wi
             t._storage, t._home, t._token = storage, None, None
             t._expr = leaf(-1, t._expr.shape, t._expr.dtype, False)
     line = ORIGINS.get(e)
-    where = f" (recorded at {line})" if line else "" if DEBUG else " (set TORSH_DEBUG=1 to see the line that recorded it)"
+    at_call = isinstance(problem, LinAlgError)          # raised where it was recorded
+    where = f" (recorded at {line})" if line else "" if DEBUG or at_call else " (set TORSH_DEBUG=1 to see the line that recorded it)"
     return type(problem)(f"{problem}{where}")
 
 

@@ -3,10 +3,12 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from torsh.core.dtype import bool_
 from torsh.core.errors import DTypeError, ShapeMismatchError
-from torsh.graph.handle import expr_of
+from torsh.graph.handle import expr_of, requires_grad
 from torsh.graph.window import flush
 from torsh.ops.expr import Expr
+from torsh.tensor.creation import ones
 from torsh.tensor.function import scalar_type_name, tensor_operand
 from torsh.tensor.reduction import result_tuple
 from torsh.tensor.tensor import Tensor
@@ -25,6 +27,14 @@ def settled(result: Any) -> Any:
     """The result, computed now (or later, in a step that is being captured): failures are raised at the call."""
     flush()
     return result
+
+
+def connected(result: Tensor, a: Any) -> Tensor:
+    """A result that does not depend on the values of ``a``, as a function of it with gradient 0."""
+    if not requires_grad(a):
+        return result
+    zero = a.masked_fill(ones(a.shape, dtype=bool_), 0)
+    return result + zero  # type: ignore[operator, no-any-return]
 
 
 def at_least_matrix(name: str, a: Tensor, label: str = "A") -> Expr:

@@ -5,7 +5,7 @@ from typing import Any
 
 from torsh.core.errors import DTypeError, ShapeMismatchError
 from torsh.graph.handle import expr_of, requires_grad
-from torsh.linalg.common import Result, at_least_matrix, settled
+from torsh.linalg.common import Result, at_least_matrix, connected, settled
 from torsh.ops.expr import Expr, emit1
 from torsh.ops.linear_algebra import CHOLESKY, CHOLESKY_INFO, QR_Q, QR_R, check_matrices
 from torsh.ops.lu import GEQRF_A, GEQRF_TAU, LU_COMPACT, LU_INFO, LU_PIVOTS, lu_parts, permutation
@@ -135,7 +135,7 @@ def householder_product(A: Tensor, tau: Tensor) -> Tensor:
     """The first n columns of a product of reflections ``1 - tau_i v_i v_i^H``, v_i below the diagonal of A (..., m, n)."""
     _check_reflections(A, tau, "torch.linalg.householder_product")
     start = eye(*A.shape[-2:], dtype=A.dtype).expand(A.shape)
-    return reflected(A, tau, start)
+    return reflected(A, tau, start) if tau.shape[-1] else connected(start, A)
 
 
 @function("orgqr")
@@ -208,7 +208,7 @@ def lu_factor_ex(A: Tensor, *, pivot: bool = True, check_errors: bool = False) -
     return Result["linalg_lu_factor_ex"](*recorded_all(_lu_factor_ex, (A,)))
 
 
-@function("lu", out=False)
+@function("lu")
 def lu(A: Tensor, pivot: bool = True, get_infos: bool = False) -> Any:
     """(LU, pivots) or, with ``get_infos``, (LU, pivots, info); see :func:`torsh.linalg.lu_factor_ex`."""
     _pivoted(pivot)

@@ -5,14 +5,14 @@ from typing import Any
 
 from torsh.core.dtype import int64
 from torsh.core.errors import DTypeError, ShapeMismatchError
-from torsh.linalg.common import Result, same_dtype, square
+from torsh.linalg.common import Result, connected, same_dtype, square
 from torsh.linalg.solvers import inv
 from torsh.ops.expr import Expr, emit1
 from torsh.ops.linear_algebra import DET, MATRIX_EXP, SLOGDET_LOG, SLOGDET_SIGN
 from torsh.tensor.creation import eye
 from torsh.tensor.function import function, recorded, recorded_all, scalar_type_name, tensor_operand
 from torsh.tensor.joining import cat
-from torsh.tensor.matrix import matmul
+from torsh.tensor.matrix import C_NAMES, matmul
 from torsh.tensor.tensor import Tensor
 
 # ---- determinants ------------------------------------------------------------------------------------------------------
@@ -85,7 +85,7 @@ def linalg_matrix_power(A: Tensor, n: int) -> Tensor:
     """Square matrices multiplied by themselves n times; their inverses for negative n."""
     e = square("linalg.matrix_power", A)
     if n == 0:
-        return eye(e.shape[-1], dtype=e.dtype).expand(e.shape).clone()  # type: ignore[no-any-return]
+        return connected(eye(e.shape[-1], dtype=e.dtype).expand(e.shape).clone(), A)
     base: Any = A if n > 0 else inv(A)
     out: Any = None
     k = abs(n)
@@ -142,8 +142,8 @@ def _check_chain(tensors: list[Any]) -> None:
         elif t.ndim != 2:
             raise ShapeMismatchError(f"multi_dot(): tensor {i} must be 2D but got {t.ndim}D")
         if t.dtype is not tensors[0].dtype:
-            raise DTypeError(f"multi_dot(): all tensors must have be the same dtype but tensor 0 is {tensors[0].dtype.name} and "
-                             f"tensor {i} {t.dtype.name}")
+            raise DTypeError(f"multi_dot(): all tensors must have be the same dtype but tensor 0 is "
+                             f"{C_NAMES[tensors[0].dtype.name]} and tensor {i} {C_NAMES[t.dtype.name]}")
     for i in range(n - 1):
         if tensors[i].shape[-1] != tensors[i + 1].shape[0]:
             raise ShapeMismatchError(f"multi_dot(): tensors {i} and {i + 1} with shapes {list(tensors[i].shape)} and "

@@ -77,7 +77,7 @@ def pinv(A: Tensor, rcond: Any = None, hermitian: bool = False, *, atol: Any = N
 
 def _pinv_by_values(A: Tensor, atol: Any, rtol: Any, hermitian: bool) -> Tensor:
     if not A.numel():
-        return empty(*A.shape[:-2], A.shape[-1], A.shape[-2], dtype=A.dtype)  # type: ignore[no-any-return]
+        return A.mT.clone()             # type: ignore[attr-defined, no-any-return]
     if hermitian:
         square("linalg.pinv", A)
         values, left = eigh(A)
@@ -199,6 +199,9 @@ def cholesky_solve(input: Tensor, L: Tensor, upper: bool = False) -> Tensor:
     for label, t in (("b", input), ("u", L)):
         if t.ndim < 2:
             raise ShapeMismatchError(f"{label} should have at least 2 dimensions, but has {t.ndim} dimensions instead")
+    if input.dtype is not L.dtype:
+        raise DTypeError(f"Expected b and A to have the same dtype, but found b of type {scalar_type_name(input.dtype)} and A of type "
+                         f"{scalar_type_name(L.dtype)} instead.")
     if L.shape[-1] != L.shape[-2] or L.shape[-1] != input.shape[-2]:
         raise ShapeMismatchError(f"Incompatible matrix sizes for cholesky_solve: each A matrix is {L.shape[-1]} by {L.shape[-1]} but "
                                  f"each b matrix is {input.shape[-2]} by {input.shape[-1]}")

@@ -106,29 +106,40 @@ def _on_diagonal(values: Expr) -> Expr:
 
 # ---- shared factorisations ---------------------------------------------------------------------------------------------
 
-# (what, copy of the matrices, result) of the last ones
-_RESULTS: Final[deque[tuple[Any, Array, Any]]] = deque(maxlen=4)
+# (what, copy of the matrices, result, parts of it that have been taken) of the last ones
+_RESULTS: Final[deque[tuple[Any, Array, Any, set[int]]]] = deque(maxlen=4)
 _LOCK: Final = Lock()
 
 
-def shared(name: str, attr: Any, a: Any, function: Callable[[Array], Any]) -> Any:
-    """A factorisation, computed once for all ops that ask for parts of it one after the other."""
+def shared(name: str, attr: Any, a: Any, function: Callable[[Array], Any], part: int) -> Array:
+    """One part of a factorisation, which is computed once for all ops that ask for parts of it one after the other.
+
+    Each part is given out once, so that nothing is kept from one computation for the next.
+    """
     array = np.array(a, order="C")
     key = (name, attr, array.shape, array.dtype.str)
     with _LOCK:
-        kept = list(_RESULTS)
-    for known, matrices, found in kept:
-        if known == key and np.array_equal(_bytes(matrices), _bytes(array)):
-            return found
-    try:
-        result = function(array)
-    except np.linalg.LinAlgError:
-        why = ("the input matrix contained non-finite values." if not np.isfinite(array).all()
-               else "the input matrix is ill-conditioned or has too many repeated values.")
-        raise LinAlgError(f"linalg.{name}: The algorithm failed to converge because {why}") from None
+        for known, matrices, found, taken in _RESULTS:
+            if known == key and part not in taken and np.array_equal(_bytes(matrices), _bytes(array)):
+                taken.add(part)
+                return np.asarray(found[part])
+    result = attempt(name, function, array)
     with _LOCK:
-        _RESULTS.append((key, array, result))
-    return result
+        _RESULTS.append((key, array, result, {part}))
+    return np.asarray(result[part])
+
+
+def attempt(name: str, function: Callable[[Array], Any], array: Array) -> Any:
+    """A factorisation, or PyTorch's error if it does not converge."""
+    try:
+        return function(array)
+    except np.linalg.LinAlgError:
+        finite = bool(np.isfinite(array).all())
+        if name == "eig" and not finite:
+            raise LinAlgError("torch.linalg.eig: input tensor should not contain infs or NaNs.") from None
+        why = ("the input matrix is ill-conditioned or has too many repeated values." if finite
+               else "the input matrix contained non-finite values.")
+        raise LinAlgError(f"linalg.{name}: The algorithm failed to converge because {why}") from None
 
 
 def _bytes(array: Array) -> Array:
@@ -229,8 +240,9 @@ def _solve_infer(name: str) -> Callable[..., tuple[Shape, DType]]:
 
 def _solve_reference(attr: str | None, a: Any, b: Any) -> Array:
     a, b = np.asarray(a), np.asarray(b)
-    lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    wide = np.broadcast_to(b, (*lead, *b.shape[-2:]))
+    wide = b
+    if a.shape[:-2] != b.shape[:-2]:
+        wide = np.broadcast_to(b, (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), *b.shape[-2:]))
     try:
         return np.linalg.solve(a, wide)
     except np.linalg.LinAlgError:
@@ -324,7 +336,7 @@ COFACTOR: Final[Op] = Op("cofactor", _square("det"), _cofactor_reference, gradie
 def _slogdet(part: int) -> Callable[..., Array]:
     def reference(attr: None, a: Any) -> Array:
         array = np.asarray(a)
-        result = np.asarray(shared("slogdet", None, array, np.linalg.slogdet)[part])
+        result = shared("slogdet", None, array, np.linalg.slogdet, part)
         return result.astype(array.dtype if part == 0 else array.real.dtype)
     return reference
 
@@ -350,7 +362,7 @@ def _qr_infer(part: str) -> Callable[..., tuple[Shape, DType]]:
 def _qr_reference(part: int) -> Callable[..., Array]:
     def reference(attr: str, a: Any) -> Array:
         mode: Any = attr
-        return np.asarray(shared("qr", attr, a, lambda x: tuple(np.linalg.qr(x, mode)))[part])
+        return shared("qr", attr, a, lambda x: tuple(np.linalg.qr(x, mode)), part)
     return reference
 
 
@@ -397,7 +409,7 @@ def _eigh_infer(vectors: bool) -> Callable[..., tuple[Shape, DType]]:
 def _eigh_reference(part: int) -> Callable[..., Array]:
     def reference(attr: str, a: Any) -> Array:
         side: Any = attr
-        return np.asarray(shared("eigh", attr, a, lambda x: tuple(np.linalg.eigh(x, side)))[part])
+        return shared("eigh", attr, a, lambda x: tuple(np.linalg.eigh(x, side)), part)
     return reference
 
 
@@ -428,7 +440,7 @@ EIGH_VECTORS: Final[Op] = Op("eigh_vectors", _eigh_infer(True), _eigh_reference(
 
 # values alone take less time than with vectors
 EIGVALSH: Final[Op] = Op("eigvalsh", _eigh_infer(False),
-                         lambda attr, a: shared("eigvalsh", attr, a, lambda x: np.linalg.eigvalsh(x, attr)),
+                         lambda attr, a: attempt("eigh", lambda x: np.linalg.eigvalsh(x, attr), np.asarray(a)),
                          gradient=_eigh_values_gradient, kind=HOST)
 
 
@@ -448,7 +460,7 @@ def _svd_infer(part: str) -> Callable[..., tuple[Shape, DType]]:
 
 def _svd_reference(part: int) -> Callable[..., Array]:
     def reference(attr: bool, a: Any) -> Array:
-        return np.asarray(shared("svd", attr, a, lambda x: tuple(np.linalg.svd(x, attr)))[part])
+        return shared("svd", attr, a, lambda x: tuple(np.linalg.svd(x, attr)), part)
     return reference
 
 
@@ -502,7 +514,7 @@ SVD_VH: Final[Op] = Op("svd_vh", _svd_infer("vh"), _svd_reference(2), gradient=_
 
 
 SVDVALS: Final[Op] = Op("svdvals", _svd_infer("s"),
-                        lambda attr, a: shared("svd", None, a, lambda x: np.linalg.svd(x, compute_uv=False)),
+                        lambda attr, a: attempt("svd", lambda x: np.linalg.svd(x, compute_uv=False), np.asarray(a)),
                         gradient=_svd_s_gradient, kind=HOST)
 
 
@@ -518,7 +530,7 @@ def _eig_infer(vectors: bool) -> Callable[..., tuple[Shape, DType]]:
 def _eig_reference(part: int) -> Callable[..., Array]:
     def reference(attr: None, a: Any) -> Array:
         dtype = from_numpy_dtype(np.asarray(a).dtype).to_complex()
-        return np.asarray(shared("eig", attr, a, lambda x: tuple(np.linalg.eig(x)))[part]).astype(dtype.numpy)
+        return shared("eig", attr, a, lambda x: tuple(np.linalg.eig(x)), part).astype(dtype.numpy)
     return reference
 
 
@@ -552,7 +564,7 @@ EIG_VECTORS: Final[Op] = Op("eig_vectors", _eig_infer(True), _eig_reference(1), 
 
 def _eigvals_reference(attr: None, a: Any) -> Array:
     dtype = from_numpy_dtype(np.asarray(a).dtype).to_complex()
-    return np.asarray(shared("eigvals", None, a, np.linalg.eigvals)).astype(dtype.numpy)
+    return np.asarray(attempt("eig", np.linalg.eigvals, np.asarray(a))).astype(dtype.numpy)
 
 
 EIGVALS: Final[Op] = Op("eigvals", _eig_infer(False), _eigvals_reference, gradient=_eig_values_gradient, kind=HOST)

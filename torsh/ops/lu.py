@@ -24,12 +24,17 @@ def _infer(part: str) -> Any:
     return infer
 
 
-def _factors(a: Any) -> tuple[Array, Array]:
-    return shared("lu_factor", None, a, pivoted_lu)  # type: ignore[no-any-return]
+def _with_zeros(a: Array) -> tuple[Array, Array, Array]:
+    compact, pivots = pivoted_lu(a)
+    return compact, pivots, zero_pivots(compact)
+
+
+def _part(a: Any, part: int) -> Array:
+    return shared("lu_factor", None, a, _with_zeros, part)
 
 
 def _compact_reference(attr: str | None, a: Any) -> Array:
-    compact = _factors(a)[0]
+    compact = _part(a, 0)
     if attr is not None:
         zeros = zero_pivots(compact)
         if zeros.any():
@@ -69,9 +74,9 @@ def _compact_gradient(e: Expr, g: Expr) -> tuple[Expr | None, ...]:
 # L (below the diagonal, which is 1) and U in one matrix. attr: who reports a zero on U's diagonal, or None
 LU_COMPACT: Final[Op] = Op("lu_compact", _infer("compact"), _compact_reference, gradient=_compact_gradient, kind=HOST)
 # rows exchanged, counted from 1, int32
-LU_PIVOTS: Final[Op] = Op("lu_pivots", _infer("pivots"), lambda attr, a: _factors(a)[1], kind=HOST)
+LU_PIVOTS: Final[Op] = Op("lu_pivots", _infer("pivots"), lambda attr, a: _part(a, 1), kind=HOST)
 # the first zero on U's diagonal, counted from 1, or 0; int32
-LU_INFO: Final[Op] = Op("lu_info", _infer("info"), lambda attr, a: zero_pivots(_factors(a)[0]), kind=HOST)
+LU_INFO: Final[Op] = Op("lu_info", _infer("info"), lambda attr, a: _part(a, 2), kind=HOST)
 # order of rows that pivots stand for (attr: number of rows)
 LU_ROWS: Final[Op] = Op("lu_rows", lambda attr, pivots: ((*pivots.shape[:-1], attr), int64),
                         lambda attr, pivots: row_order(np.asarray(pivots), attr), kind=HOST)
@@ -117,6 +122,6 @@ def _reflection_infer(matrix: bool) -> Any:
 
 
 # R and, below it, the vectors of the reflections; their factors
-GEQRF_A: Final[Op] = Op("geqrf_a", _reflection_infer(True), lambda attr, a: shared("geqrf", None, a, _reflections)[0], kind=HOST)
-GEQRF_TAU: Final[Op] = Op("geqrf_tau", _reflection_infer(False), lambda attr, a: shared("geqrf", None, a, _reflections)[1],
+GEQRF_A: Final[Op] = Op("geqrf_a", _reflection_infer(True), lambda attr, a: shared("geqrf", None, a, _reflections, 0), kind=HOST)
+GEQRF_TAU: Final[Op] = Op("geqrf_tau", _reflection_infer(False), lambda attr, a: shared("geqrf", None, a, _reflections, 1),
                           kind=HOST)

@@ -14,8 +14,8 @@ from torsh.tensor.arithmetic import promoted, scaled, typed_number
 from torsh.tensor.function import METHODS, function, recorded, scalar_type_name, tensor_operand
 from torsh.tensor.tensor import Tensor
 
-# How PyTorch's errors of _int_mm call dtypes.
-_C_NAMES: Final = {"float32": "float", "float64": "double", "int16": "short int", "int32": "int", "int64": "long int",
+# How some of PyTorch's errors call dtypes.
+C_NAMES: Final = {"float32": "float", "float64": "double", "int16": "short int", "int32": "int", "int64": "long int",
                    "uint8": "unsigned char", "float16": "c10::Half", "bfloat16": "c10::BFloat16",
                    "complex64": "c10::complex<float>", "complex128": "c10::complex<double>"}
 
@@ -70,7 +70,7 @@ def int_mm(input: Tensor, mat2: Tensor) -> Tensor:
     for e, argument, expected in ((a, "self", "int8 or uint8"), (b, "mat2", "of type int8")):
         if e.dtype is not int8 and not (argument == "self" and e.dtype is uint8):
             raise DTypeError(f"int_mm_out_cpu: Expected {argument} dtype to be {expected} but got "
-                             f"{_C_NAMES.get(e.dtype.name, e.dtype.name)}")
+                             f"{C_NAMES.get(e.dtype.name, e.dtype.name)}")
     return Tensor(emit2(TABLE["matmul"], cast(a, int32), cast(b, int32)))
 
 
