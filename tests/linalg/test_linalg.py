@@ -158,6 +158,8 @@ def test_products() -> None:
     t, v = matrices(2, 3, 6), matrices(2, 3, seed=5)
     close(L.tensorsolve(torsh.from_numpy(t), torsh.from_numpy(v)), np.linalg.tensorsolve(t, v))
     close(L.vecdot(torsh.from_numpy(a), torsh.from_numpy(a)), (a * a).sum(-1))
+    nothing = torsh.ones(3, 0, dtype=torsh.complex64)
+    close(L.vecdot(nothing, nothing), np.zeros(3), "complex64")
     close(L.vander(torsh.from_numpy(a[0, :4])), np.vander(a[0, :4], increasing=True))
 
 
