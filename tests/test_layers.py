@@ -7,7 +7,7 @@ from pathlib import Path
 import torsh
 
 ROOT = Path(torsh.__file__).parent
-LAYERS = ["core", "ops", "graph", "autograd", "tensor", "functional", "nn"]
+LAYERS = ["core", "ops", "graph", "autograd", "tensor", "linalg", "functional", "nn"]
 # What knows expressions and kernels, never tensors.
 BELOW_TENSORS = ["compiler", "codegen", "backend"]
 

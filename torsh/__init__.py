@@ -12,6 +12,7 @@ from typing import Any
 # The op table comes first: everything else looks operations up in it.
 import torsh.ops
 import torsh.functional.activation
+import torsh.linalg
 from torsh import autograd
 from torsh.autograd import enable_grad, inference_mode, is_grad_enabled, is_inference_mode_enabled, no_grad, set_grad_enabled
 from torsh.autograd.autocast import autocast, get_autocast_dtype, is_autocast_available, is_autocast_enabled

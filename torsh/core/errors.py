@@ -11,6 +11,7 @@ Every error derives from :class:`TorshError` and from the built-in exception tha
     ├── DeviceNotAvailableError (RuntimeError)   a device that this machine or build does not have
     ├── OutOfMemoryError        (RuntimeError)   an allocation that the device refused
     ├── AutogradError           (RuntimeError)   misuse of gradients
+    ├── LinAlgError             (RuntimeError)   a matrix for which a factorisation or an inverse does not exist
     ├── IndexOutOfRangeError    (IndexError)     an index or dimension outside its range
     ├── InvalidArgumentError    (ValueError)     an argument with an impossible value
     ├── ArgumentTypeError       (TypeError)      an argument of the wrong type
@@ -54,6 +55,14 @@ class AutogradError(TorshError, RuntimeError):
 
 class IndexOutOfRangeError(TorshError, IndexError):
     """An index or a dimension outside its range."""
+
+
+class LinAlgError(TorshError, RuntimeError):
+    """A matrix for which a factorisation or an inverse does not exist."""
+
+
+# What depends on data, and is found only when programs run.
+DATA_ERRORS = (IndexOutOfRangeError, LinAlgError)
 
 
 class InvalidArgumentError(TorshError, ValueError):

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from torsh.backend.base import Backend, Executable, Storage
 from torsh.core.dtype import default_dtype_changed
-from torsh.core.errors import CompileError, IndexOutOfRangeError
+from torsh.core.errors import DATA_ERRORS, CompileError, LinAlgError
 from torsh.graph.handle import expr_of, materialised, position_of, renew, requires_grad, run_behind, token_of, write
 from torsh.ops.expr import (
     CACHES,
@@ -224,7 +224,7 @@ def run_window(window: Window) -> Program | None:
         into.extend([None] * (len(program.placeholders) - len(into)))
     try:
         results = program.executable.run(window.storages, window.scalars, into)
-    except IndexOutOfRangeError as error:
+    except DATA_ERRORS as error:
         raise rescue(error, live, into or [None] * len(live), window) from None
     assign(window, program, live, views, results)
     return program
@@ -248,9 +248,8 @@ def homes_of(live: list[Any]) -> tuple[list[Storage | None], tuple[int, ...]]:
     return into, tuple(positions)
 
 
-def rescue(error: IndexOutOfRangeError, live: list[Any], into: Sequence[Storage | None],
-           window: Window) -> IndexOutOfRangeError:
-    """A program met a bad index: compute what does not depend on it, and name the operation that met it.
+def rescue(error: Exception, live: list[Any], into: Sequence[Storage | None], window: Window) -> Exception:
+    """A program met a bad index or matrix: compute what does not depend on it, and name the operation that met it.
 
     The program is evaluated again, operation by operation, until the one that fails. Under TORSH_DEBUG=1 the error names the
     user's line too.
@@ -273,8 +272,9 @@ def rescue(error: IndexOutOfRangeError, live: list[Any], into: Sequence[Storage 
             t._storage, t._home, t._token = storage, None, None
             t._expr = leaf(-1, t._expr.shape, t._expr.dtype, False)
     line = ORIGINS.get(e)
-    where = f" (recorded at {line})" if line else "" if DEBUG else " (set TORSH_DEBUG=1 to see the line that recorded it)"
-    return IndexOutOfRangeError(f"{problem}{where}")
+    at_call = isinstance(problem, LinAlgError)          # raised where it was recorded
+    where = f" (recorded at {line})" if line else "" if DEBUG or at_call else " (set TORSH_DEBUG=1 to see the line that recorded it)"
+    return type(problem)(f"{problem}{where}")
 
 
 def depends(e: Expr, known: dict[Expr, bool]) -> bool:

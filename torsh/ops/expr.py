@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from torsh.core.dtype import DType, bool_, complex128, float64, int64
+from torsh.core.dtype import DType, bool_, complex128, dtype_by_name, float64, int64
 
 Shape = tuple[int, ...]
 Gradient = "Expr | None"
@@ -230,7 +230,7 @@ LEAF_OP: Final[Op] = Op("leaf", None, None, kind=LEAF)          # attr = positio
 SCALAR_OP: Final[Op] = Op("scalar", None, None, kind=LEAF)      # attr = position among the window's Python numbers
 SEED_OP: Final[Op] = Op("seed", None, None, kind=LEAF)          # the symbolic gradient of a memoised backward
 CONSTANT_OP: Final[Op] = Op(                                    # attr = (value, dtype name): a number known while compiling
-    "constant", None, lambda attr: np.asarray(attr[0]), kind=LEAF)
+    "constant", None, lambda attr: np.asarray(attr[0]).astype(dtype_by_name(attr[1]).numpy), kind=LEAF)
 # A gradient target in the middle of a window (attr = position among the window's variables): its value is its argument's.
 VARIABLE_OP: Final[Op] = Op("variable", lambda attr, a: (a.shape, a.dtype), lambda attr, a: a, kind=LEAF)
 # The value of the second argument with the gradient history of the first (writes that autograd must not see).

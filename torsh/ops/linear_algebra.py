@@ -4,8 +4,7 @@ A function with several results is one op per result; the factorisation is compu
 """
 from __future__ import annotations
 
-import hashlib
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Callable
 from threading import Lock
 from typing import Any, Final
@@ -13,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from torsh.core.dtype import DType, from_numpy_dtype, int32
-from torsh.core.errors import DTypeError, ShapeMismatchError, TorshError
+from torsh.core.errors import DTypeError, LinAlgError, ShapeMismatchError
 from torsh.core.promotion import SCALAR_TYPE_NAMES
 from torsh.core.shape import broadcast_shapes
 from torsh.ops.common import (
@@ -38,11 +37,7 @@ from torsh.ops.common import (
 from torsh.ops.contraction import matmul
 from torsh.ops.define import Array
 from torsh.ops.expr import HOST, Expr, Op, Shape, emit1, emit2
-
-
-class LinAlgError(TorshError, RuntimeError):
-    """A matrix for which a factorisation or an inverse does not exist."""
-
+from torsh.ops.matrix_algorithms import batch_label, leading_minor, one_by_one, pivoted_lu, solve_triangle, stack_of, zero_pivots
 
 # ---- checks ------------------------------------------------------------------------------------------------------------
 
@@ -83,11 +78,11 @@ def _numpy_adjoint(a: Array) -> Array:
     return np.conj(np.swapaxes(a, -1, -2))
 
 
-def _lower(e: Expr, diagonal: int = 0) -> Expr:
+def lower_triangle(e: Expr, diagonal: int = 0) -> Expr:
     return apply("tril", e, attr=diagonal)
 
 
-def _upper(e: Expr, diagonal: int = 0) -> Expr:
+def upper_triangle(e: Expr, diagonal: int = 0) -> Expr:
     return apply("triu", e, attr=diagonal)
 
 
@@ -99,74 +94,126 @@ def _column(e: Expr) -> Expr:
     return unsqueeze(e, -1)
 
 
-def _identity(n: int, dtype: DType) -> Expr:
+def identity(n: int, dtype: DType) -> Expr:
     return cast(eq(iota((n, n), 0), iota((n, n), 1)), dtype)
 
 
 def _on_diagonal(values: Expr) -> Expr:
     """Diagonal matrices."""
     n = values.shape[-1]
-    return mul(_column(values), _identity(n, values.dtype))
+    return mul(_column(values), identity(n, values.dtype))
 
 
 # ---- shared factorisations ---------------------------------------------------------------------------------------------
 
-_RESULTS: Final[OrderedDict[Any, Any]] = OrderedDict()
+# (what, copy of the matrices, result, parts of it that have been taken) of the last ones
+_RESULTS: Final[deque[tuple[Any, Array, Any, set[int]]]] = deque(maxlen=4)
 _LOCK: Final = Lock()
-_KEPT: Final = 4
 
 
-def _shared(name: str, attr: Any, a: Any, function: Callable[[Array], Any]) -> Any:
-    """A factorisation, computed once for all ops that ask for parts of it one after the other."""
-    array = np.ascontiguousarray(a)
-    key = (name, attr, array.shape, array.dtype.str, hashlib.blake2b(array.tobytes()).digest())
+def shared(name: str, attr: Any, a: Any, function: Callable[[Array], Any], part: int) -> Array:
+    """One part of a factorisation, which is computed once for all ops that ask for parts of it one after the other.
+
+    Each part is given out once, so that nothing is kept from one computation for the next.
+    """
+    array = np.array(a, order="C")
+    key = (name, attr, array.shape, array.dtype.str)
     with _LOCK:
-        found = _RESULTS.get(key)
-    if found is None:
-        try:
-            found = function(array)
-        except np.linalg.LinAlgError as error:
-            raise LinAlgError(f"linalg.{name}: the algorithm failed for a matrix of shape {list(array.shape)}: {error}"
-                              ) from None
-        with _LOCK:
-            _RESULTS[key] = found
-            while len(_RESULTS) > _KEPT:
-                _RESULTS.popitem(last=False)
-    return found
+        for known, matrices, found, taken in _RESULTS:
+            if known == key and part not in taken and np.array_equal(_bytes(matrices), _bytes(array)):
+                taken.add(part)
+                return np.asarray(found[part])
+    result = attempt(name, function, array)
+    with _LOCK:
+        _RESULTS.append((key, array, result, {part}))
+    return np.asarray(result[part])
+
+
+def attempt(name: str, function: Callable[[Array], Any], array: Array) -> Any:
+    """A factorisation, or PyTorch's error if it does not converge."""
+    try:
+        return function(array)
+    except np.linalg.LinAlgError:
+        finite = bool(np.isfinite(array).all())
+        if name == "eig" and not finite:
+            raise LinAlgError("torch.linalg.eig: input tensor should not contain infs or NaNs.") from None
+        why = ("the input matrix is ill-conditioned or has too many repeated values." if finite
+               else "the input matrix contained non-finite values.")
+        raise LinAlgError(f"linalg.{name}: The algorithm failed to converge because {why}") from None
+
+
+def _bytes(array: Array) -> Array:
+    return array.reshape(-1).view(np.uint8)
 
 
 # ---- cholesky ----------------------------------------------------------------------------------------------------------
 
-def _cholesky_reference(attr: bool, a: Any) -> Array:
+def _cholesky_infer(attr: tuple[bool, str | None], a: Expr) -> tuple[Shape, DType]:
+    check_matrices("cholesky", a)
+    return a.shape, a.dtype
+
+
+def _cholesky_reference(attr: tuple[bool, str | None], a: Any) -> Array:
+    upper, reporter = attr
     array = np.asarray(a)
+    read = _numpy_adjoint(array) if upper else array
     try:
-        lower = np.linalg.cholesky(_numpy_adjoint(array) if attr else array)
+        lower = np.linalg.cholesky(read)
     except np.linalg.LinAlgError:
-        raise LinAlgError("linalg.cholesky: The factorization could not be completed because the input is not "
-                          "positive-definite.") from None
-    return np.ascontiguousarray(_numpy_adjoint(lower)) if attr else lower
+        lower, failed = one_by_one(np.linalg.cholesky, read)
+        if reporter is not None:
+            order = leading_minor(stack_of(np.ascontiguousarray(read))[failed[0]])
+            raise LinAlgError(f"{reporter}: {batch_label(failed[0], array.ndim)}The factorization could not be completed because "
+                              f"the input is not positive-definite (the leading minor of order {order} is not "
+                              "positive-definite).") from None
+    return np.ascontiguousarray(_numpy_adjoint(lower)) if upper else lower
+
+
+def _cholesky_info_reference(attr: bool, a: Any) -> Array:
+    array = np.asarray(a)
+    read = _numpy_adjoint(array) if attr else array
+    try:
+        np.linalg.cholesky(read)
+        return np.zeros(array.shape[:-2], np.int32)
+    except np.linalg.LinAlgError:
+        orders = [leading_minor(matrix) for matrix in stack_of(np.ascontiguousarray(read))]
+        return np.array(orders, np.int32).reshape(array.shape[:-2])
+
+
+def _info_infer(attr: Any, a: Expr) -> tuple[Shape, DType]:
+    check_matrices("cholesky", a)
+    return a.shape[:-2], int32
 
 
 def _cholesky_gradient(e: Expr, g: Expr) -> tuple[Expr | None, ...]:
-    lower = adjoint(e) if e.attr else e
-    g = adjoint(g) if e.attr else g
-    inner = matmul(adjoint(lower), _lower(g))
-    half = mul(add(_lower(inner), adjoint(_lower(inner, -1))), 0.5)
+    upper, _ = e.attr  # type: ignore[misc]
+    lower, g = (adjoint(e), adjoint(g)) if upper else (e, g)
+    inner = matmul(adjoint(lower), lower_triangle(g))
+    half = mul(add(lower_triangle(inner), adjoint(lower_triangle(inner, -1))), 0.5)
     left = triangular_solve(adjoint(lower), half, True)
     return (adjoint(triangular_solve(adjoint(lower), adjoint(left), True)),)
 
 
-# attr: upper (the conjugate transpose)
-CHOLESKY: Final[Op] = Op("cholesky", _square("cholesky"), _cholesky_reference, gradient=_cholesky_gradient, kind=HOST)
+# attr: (upper: the conjugate transpose, who reports matrices that are not positive definite; None: their factors are NaN)
+CHOLESKY: Final[Op] = Op("cholesky", _cholesky_infer, _cholesky_reference, gradient=_cholesky_gradient, kind=HOST)
+# order of the first leading minor that is not positive definite, or 0; int32. attr: upper
+CHOLESKY_INFO: Final[Op] = Op("cholesky_info", _info_infer, _cholesky_info_reference, kind=HOST)
 
 
 # ---- inverse and solutions ---------------------------------------------------------------------------------------------
 
-def _inverse_reference(attr: None, a: Any) -> Array:
+def _inverse_reference(attr: str | None, a: Any) -> Array:
+    array = np.asarray(a)
     try:
-        return np.linalg.inv(np.asarray(a))
+        return np.linalg.inv(array)
     except np.linalg.LinAlgError:
-        raise LinAlgError("linalg.inv: The inversion could not be completed because the input matrix is singular.") from None
+        out, failed = one_by_one(np.linalg.inv, array)
+        if attr is None:
+            return out
+        matrix = stack_of(np.ascontiguousarray(array))[failed[0]]
+        number = int(zero_pivots(pivoted_lu(matrix)[0])) or array.shape[-1]
+        raise LinAlgError(f"{attr}: {batch_label(failed[0], array.ndim)}The diagonal element {number} is zero, the inversion could "
+                          "not be completed because the input matrix is singular.") from None
 
 
 def _inverse_gradient(e: Expr, g: Expr) -> tuple[Expr | None, ...]:
@@ -174,6 +221,7 @@ def _inverse_gradient(e: Expr, g: Expr) -> tuple[Expr | None, ...]:
     return (neg(matmul(matmul(turned, g), turned)),)
 
 
+# attr: who reports singular matrices; None: their inverses are NaN
 INVERSE: Final[Op] = Op("inverse", _square("inv"), _inverse_reference, gradient=_inverse_gradient, kind=HOST)
 
 
@@ -190,12 +238,19 @@ def _solve_infer(name: str) -> Callable[..., tuple[Shape, DType]]:
     return infer
 
 
-def _numpy_solve(name: str, a: Array, b: Any) -> Array:
-    lead = np.broadcast_shapes(a.shape[:-2], np.shape(b)[:-2])
+def _solve_reference(attr: str | None, a: Any, b: Any) -> Array:
+    a, b = np.asarray(a), np.asarray(b)
+    wide = b
+    if a.shape[:-2] != b.shape[:-2]:
+        wide = np.broadcast_to(b, (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), *b.shape[-2:]))
     try:
-        return np.linalg.solve(a, np.broadcast_to(b, (*lead, *np.shape(b)[-2:])))
+        return np.linalg.solve(a, wide)
     except np.linalg.LinAlgError:
-        raise LinAlgError(f"linalg.{name}: The solver failed because the input matrix is singular.") from None
+        inverse, failed = one_by_one(np.linalg.inv, a)
+        if attr is None:
+            return inverse @ wide
+        raise LinAlgError(f"{attr}: {batch_label(failed[0] if failed else 0, a.ndim)}The solver failed because the input matrix is "
+                          "singular.") from None
 
 
 def _solve_gradient(e: Expr, g: Expr) -> tuple[Expr | None, ...]:
@@ -205,26 +260,16 @@ def _solve_gradient(e: Expr, g: Expr) -> tuple[Expr | None, ...]:
             sum_to(to_b, b.shape) if b.requires_grad else None)
 
 
-# args: A (..., n, n), B (..., n, k)
-SOLVE: Final[Op] = Op("solve", _solve_infer("solve"), lambda attr, a, b: _numpy_solve("solve", np.asarray(a), b),
-                      gradient=_solve_gradient, kind=HOST)
+# args: A (..., n, n), B (..., n, k). attr: who reports singular matrices; None: their solutions are NaN
+SOLVE: Final[Op] = Op("solve", _solve_infer("solve"), _solve_reference, gradient=_solve_gradient, kind=HOST)
 
 
-def solve_expr(a: Expr, b: Expr) -> Expr:
+def solve_expr(a: Expr, b: Expr, reporter: str | None = None) -> Expr:
     """X with A X = B; B may be a vector (or a batch of vectors, if its shape is A's without the last dimension)."""
     if len(b.shape) == 1 or (len(b.shape) == len(a.shape) - 1 and b.shape == a.shape[:-1]):
-        out = emit2(SOLVE, a, unsqueeze(b, -1))
+        out = emit2(SOLVE, a, unsqueeze(b, -1), reporter)
         return apply("reshape", out, attr=out.shape[:-1])
-    return emit2(SOLVE, a, b)
-
-
-def _triangle(attr: tuple[bool, bool], a: Array) -> Array:
-    upper, unit = attr
-    out = np.triu(a) if upper else np.tril(a)
-    if unit:
-        i = np.arange(out.shape[-1])
-        out[..., i, i] = 1
-    return out
+    return emit2(SOLVE, a, b, reporter)
 
 
 def _triangular_gradient(e: Expr, g: Expr) -> tuple[Expr | None, ...]:
@@ -234,14 +279,14 @@ def _triangular_gradient(e: Expr, g: Expr) -> tuple[Expr | None, ...]:
     to_a: Expr | None = None
     if a.requires_grad:
         product = sum_to(neg(matmul(to_b, adjoint(e))), a.shape)
-        to_a = _upper(product, int(unit)) if upper else _lower(product, -int(unit))
+        to_a = upper_triangle(product, int(unit)) if upper else lower_triangle(product, -int(unit))
     return to_a, sum_to(to_b, b.shape) if b.requires_grad else None
 
 
 # attr: (upper, diagonal of ones); args: A, B
 TRIANGULAR_SOLVE: Final[Op] = Op(
     "triangular_solve", _solve_infer("solve_triangular"),
-    lambda attr, a, b: _numpy_solve("solve_triangular", _triangle(attr, np.asarray(a)), b), gradient=_triangular_gradient,
+    lambda attr, a, b: solve_triangle(np.asarray(a), np.asarray(b), *attr), gradient=_triangular_gradient,
     kind=HOST)
 
 
@@ -291,7 +336,7 @@ COFACTOR: Final[Op] = Op("cofactor", _square("det"), _cofactor_reference, gradie
 def _slogdet(part: int) -> Callable[..., Array]:
     def reference(attr: None, a: Any) -> Array:
         array = np.asarray(a)
-        result = np.asarray(np.linalg.slogdet(array)[part])
+        result = shared("slogdet", None, array, np.linalg.slogdet, part)
         return result.astype(array.dtype if part == 0 else array.real.dtype)
     return reference
 
@@ -317,7 +362,7 @@ def _qr_infer(part: str) -> Callable[..., tuple[Shape, DType]]:
 def _qr_reference(part: int) -> Callable[..., Array]:
     def reference(attr: str, a: Any) -> Array:
         mode: Any = attr
-        return np.asarray(_shared("qr", attr, a, lambda x: tuple(np.linalg.qr(x, mode)))[part])
+        return shared("qr", attr, a, lambda x: tuple(np.linalg.qr(x, mode)), part)
     return reference
 
 
@@ -329,7 +374,7 @@ def _check_qr(e: Expr) -> None:
 
 
 def _qr_pull(e: Expr, g: Expr, inner: Expr, q: Expr, r: Expr, of_q: bool) -> tuple[Expr | None, ...]:
-    full_inner = add(_lower(inner), adjoint(_lower(inner, -1)))
+    full_inner = add(lower_triangle(inner), adjoint(lower_triangle(inner, -1)))
     outer = matmul(q, full_inner)
     outer = add(g, outer) if of_q else outer
     return (adjoint(triangular_solve(r, adjoint(outer), True)),)
@@ -344,7 +389,7 @@ def _q_gradient(e: Expr, g: Expr) -> tuple[Expr | None, ...]:
 def _r_gradient(e: Expr, g: Expr) -> tuple[Expr | None, ...]:
     _check_qr(e)
     q = emit1(QR_Q, e.args[0], e.attr)
-    return _qr_pull(e, g, matmul(e, adjoint(_upper(g))), q, e, False)
+    return _qr_pull(e, g, matmul(e, adjoint(upper_triangle(g))), q, e, False)
 
 
 # attr: "reduced" or "complete"
@@ -364,7 +409,7 @@ def _eigh_infer(vectors: bool) -> Callable[..., tuple[Shape, DType]]:
 def _eigh_reference(part: int) -> Callable[..., Array]:
     def reference(attr: str, a: Any) -> Array:
         side: Any = attr
-        return np.asarray(_shared("eigh", attr, a, lambda x: tuple(np.linalg.eigh(x, side)))[part])
+        return shared("eigh", attr, a, lambda x: tuple(np.linalg.eigh(x, side)), part)
     return reference
 
 
@@ -393,6 +438,12 @@ EIGH_VECTORS: Final[Op] = Op("eigh_vectors", _eigh_infer(True), _eigh_reference(
                              kind=HOST)
 
 
+# values alone take less time than with vectors
+EIGVALSH: Final[Op] = Op("eigvalsh", _eigh_infer(False),
+                         lambda attr, a: attempt("eigh", lambda x: np.linalg.eigvalsh(x, attr), np.asarray(a)),
+                         gradient=_eigh_values_gradient, kind=HOST)
+
+
 # ---- singular values ---------------------------------------------------------------------------------------------------
 
 def _svd_infer(part: str) -> Callable[..., tuple[Shape, DType]]:
@@ -409,7 +460,7 @@ def _svd_infer(part: str) -> Callable[..., tuple[Shape, DType]]:
 
 def _svd_reference(part: int) -> Callable[..., Array]:
     def reference(attr: bool, a: Any) -> Array:
-        return np.asarray(_shared("svd", attr, a, lambda x: tuple(np.linalg.svd(x, attr)))[part])
+        return shared("svd", attr, a, lambda x: tuple(np.linalg.svd(x, attr)), part)
     return reference
 
 
@@ -462,6 +513,11 @@ SVD_S: Final[Op] = Op("svd_s", _svd_infer("s"), _svd_reference(1), gradient=_svd
 SVD_VH: Final[Op] = Op("svd_vh", _svd_infer("vh"), _svd_reference(2), gradient=_svd_vh_gradient, kind=HOST)
 
 
+SVDVALS: Final[Op] = Op("svdvals", _svd_infer("s"),
+                        lambda attr, a: attempt("svd", lambda x: np.linalg.svd(x, compute_uv=False), np.asarray(a)),
+                        gradient=_svd_s_gradient, kind=HOST)
+
+
 # ---- general eigenvalues -----------------------------------------------------------------------------------------------
 
 def _eig_infer(vectors: bool) -> Callable[..., tuple[Shape, DType]]:
@@ -474,7 +530,7 @@ def _eig_infer(vectors: bool) -> Callable[..., tuple[Shape, DType]]:
 def _eig_reference(part: int) -> Callable[..., Array]:
     def reference(attr: None, a: Any) -> Array:
         dtype = from_numpy_dtype(np.asarray(a).dtype).to_complex()
-        return np.asarray(_shared("eig", attr, a, lambda x: tuple(np.linalg.eig(x)))[part]).astype(dtype.numpy)
+        return shared("eig", attr, a, lambda x: tuple(np.linalg.eig(x)), part).astype(dtype.numpy)
     return reference
 
 
@@ -503,6 +559,15 @@ def _eig_vectors_gradient(e: Expr, g: Expr) -> tuple[Expr | None, ...]:
 
 EIG_VALUES: Final[Op] = Op("eig_values", _eig_infer(False), _eig_reference(0), gradient=_eig_values_gradient, kind=HOST)
 EIG_VECTORS: Final[Op] = Op("eig_vectors", _eig_infer(True), _eig_reference(1), gradient=_eig_vectors_gradient, kind=HOST)
+
+
+
+def _eigvals_reference(attr: None, a: Any) -> Array:
+    dtype = from_numpy_dtype(np.asarray(a).dtype).to_complex()
+    return np.asarray(attempt("eig", np.linalg.eigvals, np.asarray(a))).astype(dtype.numpy)
+
+
+EIGVALS: Final[Op] = Op("eigvals", _eig_infer(False), _eigvals_reference, gradient=_eig_values_gradient, kind=HOST)
 
 
 # ---- pseudo-inverse, least squares, exponential ------------------------------------------------------------------------
@@ -581,39 +646,3 @@ def _matrix_exp_gradient(e: Expr, g: Expr) -> tuple[Expr | None, ...]:
 
 MATRIX_EXP: Final[Op] = Op("matrix_exp", _square("matrix_exp"), _matrix_exp_reference, gradient=_matrix_exp_gradient,
                            kind=HOST)
-
-
-# ---- lu ----------------------------------------------------------------------------------------------------------------
-
-def _numpy_lu(a: Array) -> tuple[Array, Array]:
-    """(compact factors, pivots counted from 1) with partial pivoting."""
-    out = np.array(a)
-    m, n = out.shape[-2:]
-    flat = out.reshape(-1, m, n)
-    pivots = np.zeros((len(flat), min(m, n)), np.int32)
-    batch = np.arange(len(flat))
-    for k in range(min(m, n)):
-        chosen = np.abs(flat[:, k:, k]).argmax(1) + k
-        pivots[:, k] = chosen + 1
-        rows = flat[batch, chosen].copy()
-        flat[batch, chosen] = flat[:, k]
-        flat[:, k] = rows
-        head = flat[:, k, k]
-        flat[:, k + 1:, k] /= np.where(head == 0, 1, head)[:, None]
-        flat[:, k + 1:, k + 1:] -= flat[:, k + 1:, k, None] * flat[:, k, None, k + 1:]
-    return out, pivots.reshape(*out.shape[:-2], min(m, n))
-
-
-def _lu_infer(compact: bool) -> Callable[..., tuple[Shape, DType]]:
-    def infer(attr: None, a: Expr) -> tuple[Shape, DType]:
-        check_matrices("lu_factor", a, False)
-        return (a.shape, a.dtype) if compact else ((*a.shape[:-2], min(a.shape[-2:])), int32)
-    return infer
-
-
-# L (below the diagonal, which is 1) and U in one matrix; not differentiable
-LU_COMPACT: Final[Op] = Op("lu_compact", _lu_infer(True), lambda attr, a: _shared("lu_factor", None, a, _numpy_lu)[0],
-                           kind=HOST)
-# rows exchanged, counted from 1, int32
-LU_PIVOTS: Final[Op] = Op("lu_pivots", _lu_infer(False), lambda attr, a: _shared("lu_factor", None, a, _numpy_lu)[1],
-                          kind=HOST)

@@ -14,8 +14,8 @@ from torsh.tensor.arithmetic import promoted, scaled, typed_number
 from torsh.tensor.function import METHODS, function, recorded, scalar_type_name, tensor_operand
 from torsh.tensor.tensor import Tensor
 
-# How PyTorch's errors of _int_mm call dtypes.
-_C_NAMES: Final = {"float32": "float", "float64": "double", "int16": "short int", "int32": "int", "int64": "long int",
+# How some of PyTorch's errors call dtypes.
+C_NAMES: Final = {"float32": "float", "float64": "double", "int16": "short int", "int32": "int", "int64": "long int",
                    "uint8": "unsigned char", "float16": "c10::Half", "bfloat16": "c10::BFloat16",
                    "complex64": "c10::complex<float>", "complex128": "c10::complex<double>"}
 
@@ -70,7 +70,7 @@ def int_mm(input: Tensor, mat2: Tensor) -> Tensor:
     for e, argument, expected in ((a, "self", "int8 or uint8"), (b, "mat2", "of type int8")):
         if e.dtype is not int8 and not (argument == "self" and e.dtype is uint8):
             raise DTypeError(f"int_mm_out_cpu: Expected {argument} dtype to be {expected} but got "
-                             f"{_C_NAMES.get(e.dtype.name, e.dtype.name)}")
+                             f"{C_NAMES.get(e.dtype.name, e.dtype.name)}")
     return Tensor(emit2(TABLE["matmul"], cast(a, int32), cast(b, int32)))
 
 
@@ -263,41 +263,12 @@ def kron(input: Tensor, other: Tensor) -> Tensor:
     return (x * y).reshape([s * t for s, t in zip(a, b, strict=True)])  # type: ignore[no-any-return]
 
 
-@function("chain_matmul", method=False)
-def chain_matmul(*matrices: Tensor) -> Tensor:
-    """Product of several matrices."""
-    out = matrices[0]
-    for m in matrices[1:]:
-        out = mm(out, m)
-    return out
-
-
 @function("trace", out=False)
 def trace(input: Tensor) -> Tensor:
     """Sum of the diagonal of a matrix."""
     if input.ndim != 2:
         raise ShapeMismatchError(f"trace: expected a matrix, but got tensor with dim {input.ndim}")
     return input.diagonal().sum()  # type: ignore[no-any-return]
-
-
-@function("matrix_power", out=True)
-def matrix_power(input: Tensor, n: int) -> Tensor:
-    """A square matrix multiplied by itself n times (its inverse for negative n)."""
-    from torsh.tensor.creation import eye
-    if input.ndim < 2 or input.shape[-1] != input.shape[-2]:
-        raise ShapeMismatchError(f"linalg.matrix_power: A must be batches of square matrices, but they are "
-                                 f"{input.shape[-2] if input.ndim > 1 else ''} by {input.shape[-1] if input.ndim else ''} matrices")
-    if n == 0:
-        return eye(input.shape[-1], dtype=input.dtype).expand(input.shape).clone()  # type: ignore[no-any-return]
-    base = input if n > 0 else METHODS["inverse"](input)
-    out: Any = None
-    k = abs(n)
-    while k:
-        if k & 1:
-            out = base if out is None else matmul(out, base)
-        k >>= 1
-        base = matmul(base, base) if k else base
-    return out.clone() if out is input else out  # type: ignore[no-any-return]
 
 
 METHODS["__matmul__"] = lambda self, other: matmul(self, other) if isinstance(other, Tensor) else NotImplemented

@@ -10,7 +10,7 @@ from torsh.core.shape import normalise_dim
 from torsh.graph.handle import Handle, expr_of
 from torsh.ops.common import sum_to
 from torsh.ops.expr import TABLE, Expr, constant, emit, emit1, emit2
-from torsh.tensor.function import METHODS, function, recorded, tensor_operand
+from torsh.tensor.function import METHODS, function, recorded, scalar_type_name, tensor_operand
 from torsh.tensor.tensor import Tensor
 
 
@@ -345,7 +345,8 @@ def vector_norm(x: Tensor, ord: Any = 2, dim: Any = None, keepdim: bool = False,
     """Vector p-norm over the given dimensions (all by default)."""
     e = tensor_operand(x, "linalg.vector_norm", 1, "x")
     if e.dtype.category < 2:
-        raise DTypeError(f"linalg.vector_norm: Expected a floating point or complex tensor as input. Got {e.dtype.name}")
+        raise DTypeError(f"linalg.vector_norm: Expected a floating point or complex tensor as input. Got "
+                         f"{scalar_type_name(e.dtype)}")
     if dtype is not None:
         e = cast(e, dtype)
     axes = axes_of(dim, len(e.shape))

@@ -1,11 +1,12 @@
 """A program ready to run on the CPU: its calls packed for the native runtime, with host steps in between."""
 from __future__ import annotations
 
+import math
 import struct
 import threading
 from array import array
 from collections.abc import Callable, Sequence
-from ctypes import addressof, c_int64
+from ctypes import addressof, c_char, c_int64
 from operator import attrgetter
 from typing import Any, Final
 
@@ -15,7 +16,6 @@ from torsh.backend.base import Storage
 from torsh.backend.cpu import jit
 from torsh.backend.cpu.memory import POOL, pooled
 from torsh.backend.cpu.native import HEAD_WORDS, RECORD_WORDS, native_runtime
-from torsh.backend.reference.evaluate import Memory
 from torsh.compiler.build import REFUSED
 from torsh.compiler.kernel import Call
 from torsh.compiler.plan import ArrayRef, HostStep, Plan
@@ -221,5 +221,5 @@ def array_at(ref: ArrayRef, table: bytes) -> Any:
     if 0 in ref.shape:
         return np.empty(ref.shape, dtype)
     address, = struct.unpack_from("=q", table, 8 * (HEAD_WORDS + ref.buffer.slot))
-    storage = Storage(address + ref.buffer.offset, 0, None)
-    return np.asarray(Memory(storage, ref.shape, dtype)).view(dtype)
+    memory: Any = c_char * (dtype.itemsize * math.prod(ref.shape))
+    return np.ndarray(ref.shape, dtype, memory.from_address(address + ref.buffer.offset))

@@ -9,7 +9,7 @@ import numpy as np
 
 from torsh.backend.base import Storage, address_of
 from torsh.core.dtype import dtype_by_name
-from torsh.core.errors import CompileError, IndexOutOfRangeError
+from torsh.core.errors import DATA_ERRORS, CompileError
 from torsh.ops.expr import CONSTANT_OP, LEAF_OP, SCALAR_OP, VARIABLE_OP, Expr, no_grad_recording
 
 Array = np.ndarray[Any, Any]
@@ -115,8 +115,8 @@ def evaluate(outputs: Sequence[Expr], leaves: Sequence[Any] = (), scalars: Seque
 
 
 def find_failure(outputs: Sequence[Expr], leaves: Sequence[Storage], scalars: Sequence[Any]) -> tuple[
-        Expr, IndexOutOfRangeError] | None:
-    """The first expression whose evaluation meets an index out of range, and the error."""
+        Expr, Exception] | None:
+    """The first expression whose evaluation meets an index out of range or an unsuitable matrix, and the error."""
     values: dict[Expr, Any] = {}
     for e, sources in schedule(outputs, {}):
         if e.op is LEAF_OP:
@@ -125,7 +125,7 @@ def find_failure(outputs: Sequence[Expr], leaves: Sequence[Storage], scalars: Se
             continue
         try:
             values[e] = compute(e, sources, values, (), scalars)
-        except IndexOutOfRangeError as error:
+        except DATA_ERRORS as error:
             return e, error
     return None
 
