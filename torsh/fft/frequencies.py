@@ -20,7 +20,8 @@ def _checked(n: Any, dtype: DType | None, out: Any, name: str) -> DType:
         raise ArgumentTypeError(f"fft_{name}(): argument 'n' (position 1) must be int, not {type(n).__name__}")
     if out is not None:
         if dtype is not None and dtype is not out.dtype:
-            raise DTypeError(f"dtype {dtype} does not match dtype of out parameter ({out.dtype})")
+            raise DTypeError(f"dtype {SCALAR_TYPE_NAMES[dtype.name]} does not match dtype of out parameter "
+                             f"({SCALAR_TYPE_NAMES[out.dtype.name]})")
         dtype = out.dtype
     dtype = dtype or get_default_dtype()
     if dtype.category < 2:
@@ -71,9 +72,10 @@ def fft_rfftfreq(n: int, d: float = 1.0, *, out: Tensor | None = None, dtype: DT
     tensor([0.0000, 0.2500, 0.5000])
     """
     dtype = _checked(n, dtype, out, "rfftfreq")
-    if n // 2 + 1 < 0:
+    count = max(int(n / 2) + 1, 0)
+    if count == 0 and n < -3:
         raise ShapeMismatchError("upper bound and lower bound inconsistent with step sign")
-    return _stored(arange(n // 2 + 1).to(dtype) * _spacing(n, d), out, requires_grad, device)
+    return _stored(arange(count).to(dtype) * _spacing(n, d), out, requires_grad, device)
 
 
 def _shifted(input: Tensor, dim: Any, name: str, up: int) -> Tensor:

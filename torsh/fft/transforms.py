@@ -46,9 +46,7 @@ def _transform(name: str, to_real: bool = False) -> Callable[[Callable[..., Tens
 
 # ---- arguments ---------------------------------------------------------------------------------------------------------
 
-def _scale(norm: str | None, forward: bool, name: str) -> int:
-    if norm is not None and not isinstance(norm, str):
-        raise ArgumentTypeError(f"fft_{name}(): argument 'norm' must be str, not {type(norm).__name__}")
+def _scale(norm: str | None, forward: bool) -> int:
     if norm not in _SCALES:
         raise ShapeMismatchError(f'Invalid normalization mode: "{norm}"')
     return _SCALES[norm][0 if forward else 1]
@@ -60,7 +58,9 @@ def _integer(value: Any, name: str, argument: str) -> int:
     return int(value.__index__())
 
 
-def _integers(values: Any, name: str, argument: str) -> tuple[int, ...]:
+def _integers(values: Any, name: str, argument: str) -> tuple[int, ...] | None:
+    if values is None:
+        return None
     if not isinstance(values, (tuple, list)):
         values = (values,)
     for i, value in enumerate(values, 1):
@@ -70,71 +70,89 @@ def _integers(values: Any, name: str, argument: str) -> tuple[int, ...]:
     return tuple([int(value.__index__()) for value in values])
 
 
+def _string(norm: Any, name: str) -> None:
+    if norm is not None and not isinstance(norm, str):
+        raise ArgumentTypeError(f"fft_{name}(): argument 'norm' must be str, not {type(norm).__name__}")
+
+
 def _checked_sizes(sizes: Sequence[int]) -> None:
     for n in sizes:
         if n < 1:
             raise ShapeMismatchError(f"Invalid number of data points ({n}) specified")
 
 
-def _one(e: Expr, n: Any, dim: Any, name: str) -> tuple[int, int | None]:
-    """The dimension of a transform over one, and the size that is asked for."""
-    n, dim = None if n is None else _integer(n, name, "'n' (position 2)"), _integer(dim, name, "'dim'")
-    if not e.shape:
+def _dimension(dim: int, rank: int) -> int:
+    if not rank:
         raise IndexOutOfRangeError(f"Dimension specified as {dim} but tensor has no dimensions")
-    return normalise_dim(dim, len(e.shape)), n
+    return normalise_dim(dim, rank)
 
 
-def _several(e: Expr, s: Any, dim: Any, name: str) -> tuple[tuple[int, ...], list[int], bool]:
+def _one_of(n: Any, dim: Any, norm: Any, name: str) -> tuple[int | None, int]:
+    """The options of a transform over one dimension, of the types that they have to have."""
+    _string(norm, name)
+    return None if n is None else _integer(n, name, "'n' (position 2)"), _integer(dim, name, "'dim'")
+
+
+def _several_of(s: Any, dim: Any, norm: Any, name: str) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
+    """The options of a transform over several dimensions, of the types that they have to have."""
+    _string(norm, name)
+    return _integers(s, name, "s"), _integers(dim, name, "dim")
+
+
+def _several(e: Expr, s: Any, dim: Any) -> tuple[tuple[int, ...], list[int], bool]:
     """The dimensions of a transform over several, their sizes, and whether the last size is that of the input."""
     rank = len(e.shape)
-    wanted = None if s is None else _integers(s, name, "s")
     if dim is not None:
-        axes = tuple([normalise_dim(d, rank) for d in _integers(dim, name, "dim")])
+        axes = tuple([_dimension(d, rank) for d in dim])
         if len(set(axes)) != len(axes):
             raise ShapeMismatchError("FFT dims must be unique")
-        if wanted is not None and len(wanted) != len(axes):
+        if s is not None and len(s) != len(axes):
             raise ShapeMismatchError("When given, dim and shape arguments must have the same length")
-    elif wanted is not None:
-        if len(wanted) > rank:
-            raise ShapeMismatchError(f"Got shape with {len(wanted)} values but input tensor only has {rank} dimensions.")
-        axes = tuple(range(rank - len(wanted), rank))
+    elif s is not None:
+        if len(s) > rank:
+            raise ShapeMismatchError(f"Got shape with {len(s)} values but input tensor only has {rank} dimensions.")
+        axes = tuple(range(rank - len(s), rank))
     else:
         axes = tuple(range(rank))
-    given = (-1,) * len(axes) if wanted is None else wanted
+    given = (-1,) * len(axes) if s is None else s
     sizes = [e.shape[axis] if n == -1 else n for axis, n in zip(axes, given, strict=True)]
     return axes, sizes, not given or given[-1] == -1
 
 
-def _real_operand(e: Expr, name: str, message: str) -> Expr:
+def _real(e: Expr, message: str) -> None:
+    """Raise PyTorch's error for complex numbers."""
     if e.dtype.is_complex:
-        raise DTypeError(message.format(name=name, dtype=SCALAR_TYPE_NAMES[e.dtype.name]))
-    return transformable(e)
+        raise DTypeError(f"{message} {SCALAR_TYPE_NAMES[e.dtype.name]}")
 
 
 # ---- one dimension -----------------------------------------------------------------------------------------------------
 
 def _complex_1d(input: Expr, n: int | None, dim: int, norm: str | None, name: str, forward: bool) -> Expr:
+    n, dim = _one_of(n, dim, norm, name)
     e = transformable(input)
-    axis, wanted = _one(e, n, dim, name)
-    size = e.shape[axis] if wanted is None else wanted
+    axis = _dimension(dim, len(e.shape))
+    size = e.shape[axis] if n is None else n
     _checked_sizes((size,))
-    return fft_expr(e, (axis,), (size,), forward, _scale(norm, forward, name))
+    return fft_expr(e, (axis,), (size,), forward, _scale(norm, forward))
 
 
 def _to_half_1d(input: Expr, n: int | None, dim: int, norm: str | None, name: str, forward: bool) -> Expr:
-    e = _real_operand(input, name, "{name} expects a real input tensor, but got {dtype}")
-    axis, wanted = _one(e, n, dim, name)
-    size = e.shape[axis] if wanted is None else wanted
+    n, dim = _one_of(n, dim, norm, name)
+    _real(input, f"{name} expects a real input tensor, but got")
+    e = transformable(input)
+    axis = _dimension(dim, len(e.shape))
+    size = e.shape[axis] if n is None else n
     _checked_sizes((size,))
-    return fft_to_half(e, axis, size, forward, _scale(norm, forward, name))
+    return fft_to_half(e, axis, size, forward, _scale(norm, forward))
 
 
 def _from_half_1d(input: Expr, n: int | None, dim: int, norm: str | None, name: str, forward: bool) -> Expr:
+    n, dim = _one_of(n, dim, norm, name)
     e = as_complex(transformable(input))
-    axis, wanted = _one(e, n, dim, name)
-    size = 2 * (e.shape[axis] - 1) if wanted is None else wanted
+    axis = _dimension(dim, len(e.shape))
+    size = 2 * (e.shape[axis] - 1) if n is None else n
     _checked_sizes((size,))
-    return fft_from_half(e, axis, size, forward, _scale(norm, forward, name))
+    return fft_from_half(e, axis, size, forward, _scale(norm, forward))
 
 
 def as_complex(e: Expr) -> Expr:
@@ -215,11 +233,12 @@ def fft_ihfft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | No
 
 # ---- several dimensions ------------------------------------------------------------------------------------------------
 
-def _complex_nd(input: Expr, s: Sizes, dim: Sizes, norm: str | None, name: str, forward: bool) -> Expr:
+def _complex_nd(input: Expr, s: Any, dim: Any, norm: str | None, name: str, forward: bool) -> Expr:
+    s, dim = _several_of(s, dim, norm, name)
     e = transformable(input)
-    axes, sizes, _ = _several(e, s, dim, name)
+    axes, sizes, _ = _several(e, s, dim)
     _checked_sizes(sizes)
-    return fft_expr(e, axes, sizes, forward, _scale(norm, forward, name))
+    return fft_expr(e, axes, sizes, forward, _scale(norm, forward))
 
 
 def _at_least_one(axes: Sequence[int], name: str) -> None:
@@ -227,25 +246,30 @@ def _at_least_one(axes: Sequence[int], name: str) -> None:
         raise ShapeMismatchError(f"{name[:-1]}n must transform at least one axis")
 
 
-def _to_half_nd(input: Expr, s: Sizes, dim: Sizes, norm: str | None, name: str, forward: bool) -> Expr:
-    e = _real_operand(input, name[:-1] + "n", "{name} expects a real-valued input tensor, but got {dtype}" if forward else
-                      "Only supports floating-point dtypes, but found: {dtype}")
-    axes, sizes, _ = _several(e, s, dim, name)
+def _to_half_nd(input: Expr, s: Any, dim: Any, norm: str | None, name: str, forward: bool) -> Expr:
+    s, dim = _several_of(s, dim, norm, name)
+    if forward:
+        _real(input, "rfftn expects a real-valued input tensor, but got")
+    e = transformable(input)
+    axes, sizes, _ = _several(e, s, dim)
     _at_least_one(axes, name)
     _checked_sizes(sizes)
-    scale = _scale(norm, forward, name)
+    scale = _scale(norm, forward)
+    _real(e, "Only supports floating-point dtypes, but found:")
     half = fft_to_half(e, axes[-1], sizes[-1], forward, scale)
     return fft_expr(half, axes[:-1], sizes[:-1], forward, scale) if axes[1:] else half
 
 
-def _from_half_nd(input: Expr, s: Sizes, dim: Sizes, norm: str | None, name: str, forward: bool) -> Expr:
+def _from_half_nd(input: Expr, s: Any, dim: Any, norm: str | None, name: str, forward: bool) -> Expr:
+    s, dim = _several_of(s, dim, norm, name)
     e = as_complex(transformable(input))
-    axes, sizes, default = _several(e, s, dim, name)
+    axes, sizes, default = _several(e, s, dim)
     _at_least_one(axes, name)
+    _checked_sizes(sizes)
     if default:
         sizes[-1] = 2 * (e.shape[axes[-1]] - 1)
     _checked_sizes(sizes)
-    scale = _scale(norm, forward, name)
+    scale = _scale(norm, forward)
     if axes[1:]:
         e = fft_expr(e, axes[:-1], sizes[:-1], forward, scale)
     return fft_from_half(e, axes[-1], sizes[-1], forward, scale)

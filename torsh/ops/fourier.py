@@ -85,6 +85,19 @@ def _complex_reference(attr: Any, a: Any) -> Array:
     return transform(array, sizes, axes, _norm(forward, scale), **options)  # type: ignore[no-any-return]
 
 
+def _complex_into(attr: Any, out: Array, a: Any) -> bool:
+    axes, _, forward, scale = attr
+    library, options = _library(out.size)
+    if a.shape != out.shape or not axes or library is np.fft:
+        return False
+    out[...] = a
+    transform = library.fftn if forward else library.ifftn
+    result = transform(out, None, axes, _norm(forward, scale), overwrite_x=True, **options)
+    if result.__array_interface__["data"] != out.__array_interface__["data"]:      # SciPy may, but need not overwrite it
+        out[...] = result
+    return True
+
+
 def _complex_gradient(e: Expr, g: Expr) -> tuple[Expr | None, ...]:
     a, = e.args
     axes, sizes, forward, scale = e.attr  # type: ignore[misc]
@@ -93,6 +106,7 @@ def _complex_gradient(e: Expr, g: Expr) -> tuple[Expr | None, ...]:
 
 # attr: (dimensions, their sizes, forward, scale); arg: complex or real
 FFT: Final[Op] = Op("fft", _complex_infer, _complex_reference, gradient=_complex_gradient, kind=HOST)
+FFT.into = _complex_into
 
 
 # ---- real to half a spectrum, and back ---------------------------------------------------------------------------------
@@ -128,14 +142,26 @@ def _from_half_infer(attr: Any, a: Expr) -> tuple[Shape, DType]:
 
 def _from_half_reference(attr: Any, a: Any) -> Array:
     axis, n, forward, scale, adjoint = attr
-    array = np.asarray(a)
-    if adjoint:
-        array = array.copy()
-        interior = _interior(array, axis, n)
-        np.multiply(interior, 0.5, out=interior)
+    array = _halved(a, axis, n) if adjoint else np.asarray(a)
     library, options = _library(array.size)
     transform, norm = (library.hfft, _norm(True, scale)) if forward else (library.irfft, _norm(False, scale))
     return transform(array, n, axis, norm, **options)  # type: ignore[no-any-return]
+
+
+def _halved(a: Any, axis: int, n: int) -> Array:
+    array = np.array(a)
+    interior = _interior(array, axis, n)
+    np.multiply(interior, 0.5, out=interior)
+    return array
+
+
+def _from_half_into(attr: Any, out: Array, a: Any) -> bool:
+    axis, n, forward, scale, adjoint = attr
+    if forward or axis != out.ndim - 1 or get_num_threads() > 1:
+        return False
+    # Rows on one thread: NumPy is as fast as SciPy, and writes where it should.
+    np.fft.irfft(_halved(a, axis, n) if adjoint else a, n, axis, _norm(False, scale), out=out)
+    return True
 
 
 def _adjoint(e: Expr, g: Expr, op: Op) -> tuple[Expr | None, ...]:
@@ -150,6 +176,7 @@ FFT_TO_HALF: Final[Op] = Op("fft_to_half", _to_half_infer, _to_half_reference, k
                             gradient=lambda e, g: _adjoint(e, g, FFT_FROM_HALF))
 FFT_FROM_HALF: Final[Op] = Op("fft_from_half", _from_half_infer, _from_half_reference, kind=HOST,
                               gradient=lambda e, g: _adjoint(e, g, FFT_TO_HALF))
+FFT_FROM_HALF.into = _from_half_into
 
 
 # ---- expressions -------------------------------------------------------------------------------------------------------
