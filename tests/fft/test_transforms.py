@@ -125,6 +125,15 @@ def test_gradients_of_real_inputs() -> None:
         check_gradients(getattr(torsh.fft, name), RNG.standard_normal((3, 4)))
 
 
+def test_complex_numbers_of_python() -> None:
+    x = torsh.randn(4, 5, dtype=torsh.float64, requires_grad=True)
+    y = torsh.fft.irfft(torsh.fft.rfft(x) * (1 + 2j), n=5)
+    first = y.sum().item()       # the number is kept for backward
+    y.sum().backward()
+    assert first == pytest.approx(float(x.detach().sum()))
+    np.testing.assert_allclose(x.grad.numpy(), np.ones((4, 5)), atol=1e-12)
+
+
 def test_many_sizes() -> None:
     for n in range(2, 24):      # one program, many sizes
         a = RNG.standard_normal((3, n))
