@@ -18,6 +18,7 @@ from torsh.core.dtype import dtype_by_name
 from torsh.core.shape import contiguous_strides
 from torsh.ops.expr import CONSTANT_OP, SCALAR_OP, Expr
 from torsh.ops.scan_sort import SCANS
+from torsh.ops.shape import CLONE
 
 Place = Callable[[Buffer], BufferRef]
 
@@ -179,7 +180,8 @@ class CallBuilder:
     def host(self, e: Expr) -> HostStep:
         """An operation that runs through its NumPy reference."""
         args: list[Any] = []
-        for a in e.args:
+        number = e.op in (SCALAR_OP, CONSTANT_OP)       # that has to be in memory, of a dtype that kernels do not have
+        for a in (e,) if number else e.args:
             base = without_reshapes(a)
             if base.op is SCALAR_OP:
                 args.append(("scalar", base.attr, base.dtype))
@@ -188,7 +190,8 @@ class CallBuilder:
                 args.append(("constant", np.asarray(value[0]).astype(dtype_by_name(value[1]).numpy), base.dtype))
             else:
                 args.append(ArrayRef(self.place(self.fusion.buffer_of(base)), a.shape, a.dtype))
-        return HostStep(e.op, e.attr, tuple(args), ArrayRef(self.result(e), e.shape, e.dtype))
+        op, attr = (CLONE, None) if number else (e.op, e.attr)
+        return HostStep(op, attr, tuple(args), ArrayRef(self.result(e), e.shape, e.dtype))
 
 
 def _windows(x: Expr, strides: tuple[int, ...], geometry: Any) -> convolution.Windows:

@@ -8,7 +8,7 @@ from typing import Final
 FAMILIES: Final = (
     "elementwise", "elementwise_math", "complex_parts", "activation", "special", "reduction", "shape", "creation", "random",
     "contraction", "softmax", "convolution", "normalization", "pooling", "indexing", "scan_sort", "padding", "loss",
-    "loss_elementwise", "connectionist", "attention", "interpolation", "linear_algebra", "lu")
+    "loss_elementwise", "connectionist", "attention", "interpolation", "linear_algebra", "lu", "fourier")
 
 for _family in FAMILIES:
     if find_spec(f"torsh.ops.{_family}") is not None:

@@ -55,16 +55,34 @@ def operand_of(value: Any) -> tuple[DType, int]:
     return from_numpy_dtype(value.dtype), 2 if value.ndim else 1
 
 
+def promoted_arrays(name: str, rule: Rule, values: Sequence[Any], round_numbers: bool) -> tuple[list[Array], DType]:
+    """The arrays that an elementwise op computes with, and the dtype of its result."""
+    operands = tuple([operand_of(v) for v in values])
+    dtypes, result = rule(name, operands)
+    return [convert(v if priority == 0 and not round_numbers else convert(v, d), wide(d))
+            for v, d, (_, priority) in zip(values, dtypes, operands, strict=True)], result
+
+
+def into_of(name: str, rule: Rule, function: Callable[..., Any]) -> Callable[..., bool]:
+    """What writes a complex result of an elementwise op into an array, without a temporary one."""
+    def into(attr: Any, out: Array, *values: Any) -> bool:
+        if out.dtype.kind != "c" or attr is not None:
+            return False
+        arrays, _ = promoted_arrays(name, rule, values, True)
+        if any(a.dtype != out.dtype for a in arrays):
+            return False
+        function(*arrays, out=out)
+        return True
+    return into
+
+
 def reference_of(name: str, rule: Rule, function: Callable[..., Any], round_numbers: bool) -> Callable[..., Array]:
     """The reference of an elementwise op: ``function(*arrays)`` in the promoted dtype, halves as float32.
 
     round_numbers: round Python numbers to the promoted dtype first, also if it is a half.
     """
     def reference(attr: Any, *values: Any) -> Array:
-        operands = tuple([operand_of(v) for v in values])
-        dtypes, result = rule(name, operands)
-        arrays = [convert(v if priority == 0 and not round_numbers else convert(v, d), wide(d))
-                  for v, d, (_, priority) in zip(values, dtypes, operands, strict=True)]
+        arrays, result = promoted_arrays(name, rule, values, round_numbers)
         with np.errstate(all="ignore"):
             out = function(*arrays) if attr is None else function(*arrays, attr=attr)
         return convert(out, result)
@@ -140,5 +158,7 @@ def elementwise(name: str, rule: Rule, function: Callable[..., Any] | None, *gra
     op = Op(name, _infer(name, rule), None if function is None else reference_of(name, rule, function, decompose is None),
             gradient=gradient_rule(gradients, widen) if gradients else None,
             decompose=decomposition if decompose is not None else None, kind=kind)
+    if isinstance(function, np.ufunc):
+        op.into = into_of(name, rule, function)
     PROMOTION[op] = rule
     return op

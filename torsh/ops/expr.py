@@ -47,10 +47,13 @@ class Op:
         template: ``template(expr) -> Expr | None``, for COMPOSITE ops: the same value from a primitive that does all of it
             at once, or None where there is none for these arguments. Compilers prefer it to the decomposition.
         residual: a result of the forward pass that only backward reads: where backward runs later, it is kept.
+
+    An op may have ``into(attr, out, *arrays) -> bool``, which writes what the reference gives into an array (that may share
+    memory with the others), without a temporary one, or returns False where it has no way to: host steps ask it first.
     """
 
     __slots__ = ("name", "infer", "reference", "gradient", "decompose", "kind", "geometry", "differentiable", "template",
-                 "residual")
+                 "residual", "into")
 
     def __init__(self, name: str, infer: Callable[..., tuple[Shape, DType]] | None,
                  reference: Callable[..., Any] | None, *, gradient: Callable[..., tuple[Any, ...] | None] | None = None,
@@ -60,6 +63,7 @@ class Op:
         self.name = name
         self.template = template
         self.residual = residual
+        self.into: Callable[..., bool] | None = None
         self.infer = infer
         self.reference = reference
         self.gradient = gradient

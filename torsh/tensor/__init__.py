@@ -17,6 +17,7 @@ from torsh.tensor import (  # noqa: F401
     rearranging,
     reduction,
     shaping,
+    spectral,
     splitting,
     statistics,
 )

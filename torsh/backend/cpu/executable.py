@@ -201,6 +201,8 @@ def run_host_step(step: HostStep, table: bytes, scalars: Sequence[Any]) -> None:
     args = [_host_argument(a, table, scalars) for a in step.args]
     assert step.op.reference is not None
     with np.errstate(all="ignore"):
+        if step.op.into is not None and step.op.into(step.attr, array_at(step.out, table), *args):
+            return
         result = np.asarray(step.op.reference(step.attr, *args))
     if result.shape != step.out.shape or result.dtype != step.out.dtype.numpy:
         raise CompileError(f"the reference of {step.op.name} gave {result.dtype}{list(result.shape)} where "
