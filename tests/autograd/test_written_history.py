@@ -53,3 +53,14 @@ def test_parity_written_history(first: str, second: str) -> None:
         value_of(library, x, first, second, True, True).backward()
         found.append(x.grad.numpy())
     np.testing.assert_allclose(found[1], found[0])
+
+
+def test_shared_values_are_planned_once() -> None:
+    """A value that is used twice at each of 60 levels: planning its history visits each level once."""
+    x = torsh.tensor([1.0, 2.0], dtype=torsh.float64, requires_grad=True)
+    y = x
+    for _ in range(60):
+        y = y * (y * 0 + 1)
+    y.sum().item()
+    g, = torsh.autograd.grad(y.sum(), x)
+    np.testing.assert_allclose(g.numpy(), [1.0, 1.0])

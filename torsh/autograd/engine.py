@@ -196,14 +196,15 @@ class Accumulator:
         self.create_graph = create_graph
         self.retain_graph = retain_graph
         self.results: dict[int, Expr] = {}
-        # Handles behind which gradients go on (they have outlived their window): {id: (handle, gradient)}.
+        # Handles behind which gradients go on (they have outlived their window): {id of the history: (handle, gradient)}.
         self.waiting: dict[int, tuple[Any, Expr]] = {}
 
     def reach(self, t: Any, g: Expr) -> None:
         """A gradient arrives at a handle that is a leaf of the walk so far."""
         if t._history is not None and not t._leaf_grad:
-            known = self.waiting.get(id(t))
-            self.waiting[id(t)] = (t, g if known is None else add(known[1], g))
+            key = id(t if t._history is FREED else t._history)
+            known = self.waiting.get(key)
+            self.waiting[key] = (t, g if known is None else add(known[1], g))
         else:
             self.deliver(t, g)
 

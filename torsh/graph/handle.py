@@ -331,6 +331,8 @@ def write_root(t: Any, e: Expr, window: Window) -> None:
             position: Any = old.attr if old.op is LEAF_OP else -1
         else:
             position = position_of(t._storage, window) if window.renewed else -1
+        if t._history is not None and position >= 0:
+            window.leaves[position] = former(t, t._history)
         t._home = (t._storage, position)
         t._storage = None
         window.pending.append(t)
@@ -340,6 +342,16 @@ def write_root(t: Any, e: Expr, window: Window) -> None:
         t._version += 1
         renew(window)
     t._token = window.token
+
+
+def former(t: Any, history: Any) -> Any:
+    """A handle for a value that ``t`` had before it was written: gradients go on behind it."""
+    if recording.capture is not None:
+        raise CompileError("compile: a tensor that has a gradient history from outside of the step is written in place inside of it. "
+                           "Write to a copy (t.clone()), or do not compile this function.")
+    found = materialised(type(t), None, t._expr)  # type: ignore[arg-type]
+    found._history = history
+    return found
 
 
 def keep_history(old: Expr, new: Expr) -> Expr:
