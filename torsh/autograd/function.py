@@ -2,15 +2,17 @@
 from __future__ import annotations
 
 import functools
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
-from torsh.autograd.engine import FUNCTION_NODE, FUNCTION_OUTPUT, Accumulator, GradientRecording, freed_error, zeros_like
+from torsh.autograd.backward import Accumulator, freed_error, modified_error
+from torsh.autograd.engine import FUNCTION_NODE, FUNCTION_OUTPUT, zeros_like
 from torsh.autograd.modes import enable_grad, no_grad
 from torsh.core.errors import AutogradError
-from torsh.graph.handle import Handle, expr_of, requires_grad
-from torsh.graph.window import Window
-from torsh.ops.expr import MEMO_GRAD, Expr, recording
+from torsh.graph.handle import Handle, expr_of, materialised, requires_grad, root_of, write
+from torsh.graph.window import Window, tensor_of
+from torsh.ops.expr import MEMO_GRAD, Expr, leaf, recording
 
 
 class FunctionContext:
@@ -18,6 +20,9 @@ class FunctionContext:
 
     def __init__(self) -> None:
         self._saved: tuple[Any, ...] | None = ()
+        self._versions: tuple[int, ...] = ()
+        self._outputs: dict[int, tuple[int, Any]] = {}      # {position in _saved: (number, reference) of the output that it is}
+        self._history: Any = None               # reference to the call's history, once its window has run
         self._not_differentiable: tuple[Any, ...] = ()
         self._dirty: tuple[Any, ...] = ()
         self._materialize = True
@@ -33,10 +38,35 @@ class FunctionContext:
 
     @property
     def saved_tensors(self) -> tuple[Any, ...]:
-        """The tensors of :meth:`save_for_backward`."""
-        if self._saved is None:
+        """The tensors of :meth:`save_for_backward`; raises RuntimeError if one has been written in place since."""
+        saved = self._saved
+        if saved is None:
             raise freed_error()
-        return self._saved
+        if self._outputs:
+            saved = tuple(self._output(i, t) if i in self._outputs else t for i, t in enumerate(saved))
+        for t, version in zip(saved, self._versions, strict=False):
+            if isinstance(t, Handle) and root_of(t)._version != version:
+                raise modified_error()
+        return saved
+
+    def _output(self, position: int, value: Any) -> Any:
+        """A saved output: the tensor that the caller got, or another one of its value and history if that is not in use any more."""
+        number, reference = self._outputs[position]
+        output = reference()
+        if output is None:
+            output = materialised(type(value), value._storage, leaf(-1, value._expr.shape, value._expr.dtype, False))
+            output._history = self._history().output(number)
+            output._version = root_of(value)._version
+            self._outputs[position] = number, weakref.ref(output)
+        return output
+
+    def _seal(self, outputs: dict[int, Any]) -> None:
+        """Note what has been saved, when forward is done. outputs: {id of a tensor of forward: output with a graph}."""
+        saved = self._saved or ()
+        # Weak references, because the outputs refer to this context through their histories.
+        self._outputs = {i: (outputs[id(t)]._expr.attr[1], weakref.ref(outputs[id(t)])) for i, t in enumerate(saved)
+                         if id(t) in outputs and outputs[id(t)] is not t}
+        self._versions = tuple(root_of(outputs.get(id(t), t))._version if isinstance(t, Handle) else 0 for t in saved)
 
     def mark_non_differentiable(self, *tensors: Any) -> None:
         """Declare outputs that have no gradient."""
@@ -54,20 +84,19 @@ class FunctionContext:
 class Call:
     """One call of a custom function that gradients can flow through."""
 
-    def __init__(self, cls: Any, ctx: FunctionContext, inputs: Sequence[Any], outputs: Sequence[Expr]) -> None:
+    def __init__(self, cls: Any, ctx: FunctionContext, positions: Sequence[int], shapes: Sequence[tuple[int, ...]],
+                 outputs: Sequence[Expr]) -> None:
         self.cls = cls
         self.ctx = ctx
-        self.inputs = list(inputs)                       # tensors that require grad or not, in the order of the node's args
-        self.shapes = list(outputs)
-        self.positions: list[int] = []
-        self.pending: dict[int, Expr] = {}
+        self.positions = positions              # of the tensors among forward's arguments, in the order of the node's args
+        self.shapes = shapes                    # of these tensors
+        self.outputs = [leaf(-1, e.shape, e.dtype, False) for e in outputs]
 
-    def backward(self, grads: dict[int, Expr], state: Accumulator) -> list[Expr | None]:
-        """Run the user's backward; returns gradients of the node's arguments."""
-        tensor = Window.tensor_class
+    def backward(self, grads: dict[int, Any], state: Accumulator) -> list[Expr | None]:
+        """Run the user's backward on {output number: gradient}; returns gradients of the node's arguments."""
         ctx = self.ctx
-        outs = [tensor(grads[i]) if i in grads else tensor(zeros_like(e)) if ctx._materialize else None
-                for i, e in enumerate(self.shapes)]
+        outs = [grads[i] if i in grads else tensor_of(zeros_like(e)) if ctx._materialize else None
+                for i, e in enumerate(self.outputs)]
         saved = recording.memo, recording.grad_enabled
         try:
             with (enable_grad() if state.create_graph else no_grad()):
@@ -82,44 +111,20 @@ class Call:
                                 f"{len(result)})")
         if not state.retain_graph:
             ctx._saved = None if ctx._saved else ctx._saved
-        out: list[Expr | None] = []
-        for position, t in zip(self.positions, self.inputs, strict=True):
-            g = result[position]
-            if g is None:
-                out.append(None)
-                continue
-            if not isinstance(g, Handle):
-                raise AutogradError(f"{name}Backward: expected Variable or None (got {type(g).__name__})")
-            e = expr_of(g)
-            if e.shape != t._expr.shape:
-                raise AutogradError(f"Function {name}Backward returned an invalid gradient at index {position} - got "
-                                    f"{list(e.shape)} but expected shape compatible with {list(t._expr.shape)}")
-            out.append(e)
-        return out
+        return [self.checked(position, shape, result[position])
+                for position, shape in zip(self.positions, self.shapes, strict=True)]
 
-    def reach(self, output: int, g: Expr, state: Accumulator) -> None:
-        """A gradient of an output that has outlived its window arrives."""
-        known = self.pending.get(output)
-        from torsh.autograd.engine import add
-        self.pending[output] = g if known is None else add(known, g)
-        grads, self.pending = self.pending, {}
-        for t, e in zip(self.inputs, self.backward(grads, state), strict=True):
-            if e is None or not requires_grad(t):
-                continue
-            continue_behind(t, e, state)
-
-
-def continue_behind(t: Any, e: Expr, state: Accumulator) -> None:
-    """Send a gradient to a tensor that a custom function took as input."""
-    if t._leaf_grad or t._history is not None:
-        state.reach(t, e)
-        return
-    from torsh.autograd.engine import propagate, target_of
-    window = recording.window
-    with GradientRecording(state.create_graph):
-        found = propagate([(expr_of(t), e)])
-    for target, g in found:
-        state.reach(target_of(target, window), g)
+    def checked(self, position: int, shape: tuple[int, ...], g: Any) -> Expr | None:
+        """The gradient that the user's backward returned for an argument of this shape."""
+        if g is None:
+            return None
+        if not isinstance(g, Handle):
+            raise AutogradError(f"{self.cls.__name__}Backward: expected Variable or None (got {type(g).__name__})")
+        e = expr_of(g)
+        if e.shape != shape:
+            raise AutogradError(f"Function {self.cls.__name__}Backward returned an invalid gradient at index {position} - got "
+                                f"{list(e.shape)} but expected shape compatible with {list(shape)}")
+        return e
 
 
 class FunctionMeta(type):
@@ -171,7 +176,6 @@ class Function(metaclass=FunctionMeta):
         ctx = FunctionContext()
         ctx.needs_input_grad = tuple(isinstance(a, Handle) and requires_grad(a) and recording.grad_enabled for a in args)
         recorded = any(ctx.needs_input_grad)
-        # Inputs are pinned to their expressions before forward runs, because forward may change them in place.
         before = [(i, a) for i, a in enumerate(args) if isinstance(a, Handle)]
         with no_grad():
             if cls.setup_context is not Function.setup_context:
@@ -190,8 +194,7 @@ def record(cls: Any, ctx: FunctionContext, before: list[tuple[int, Any]], output
     window = recording.window
     tensors = [o for o in outputs if isinstance(o, Handle)]
     args = tuple(expr_of(a) for _, a in before)
-    call = Call(cls, ctx, [a for _, a in before], [expr_of(o) for o in tensors])
-    call.positions = [i for i, _ in before]
+    call = Call(cls, ctx, [i for i, _ in before], [a.shape for a in args], [expr_of(o) for o in tensors])
     number = len(window.functions)
     window.functions.append(call)
     # Interned by position: a step that is recorded again finds its program again.
@@ -205,6 +208,7 @@ def record(cls: Any, ctx: FunctionContext, before: list[tuple[int, Any]], output
         if not any(o is n for n in ctx._not_differentiable) and expr_of(o).dtype.category >= 2:
             made[id(o)] = tied(o, node, number, k, any(o is d for d in ctx._dirty))
         k += 1
+    ctx._seal(made)
     result = tuple(made.get(id(o), o) for o in outputs)
     return result if isinstance(output, tuple) else result[0]
 
@@ -217,7 +221,6 @@ def tied(o: Any, node: Expr, number: int, k: int, dirty: bool) -> Any:
     if e is None:
         e = MEMO_GRAD.setdefault(key, Expr(FUNCTION_OUTPUT, (value, node), (number, k), value.shape, value.dtype, True))
     if dirty:
-        from torsh.graph.handle import write
         write(o, e)
         return o
     out = Window.tensor_class(e)

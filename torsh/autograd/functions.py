@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from torsh.autograd import history as _history  # noqa: F401 - registers itself with the graph layer
-from torsh.autograd.engine import run_backward
+from torsh.autograd.backward import accumulate, run_backward
+from torsh.autograd.engine import zeros_like
 from torsh.core.errors import ArgumentTypeError, AutogradError, ShapeMismatchError
 from torsh.graph.handle import Handle, expr_of, requires_grad
-from torsh.graph.window import Window
+from torsh.graph.window import tensor_of
 from torsh.ops.expr import Expr
 
 
@@ -59,10 +60,9 @@ def backward(tensors: Any, grad_tensors: Any = None, retain_graph: bool | None =
     wanted = as_tuple(inputs)
     if not wanted:
         raise AutogradError("'inputs' argument to backward() cannot be empty.")
-    from torsh.autograd.engine import accumulate
-    for t, g in zip(wanted, run_backward(roots, wanted, retain, create_graph), strict=True):
+    for t, g in zip(wanted, run_backward(roots, wanted, retain, create_graph, True), strict=True):
         if g is not None:
-            accumulate(t, g, create_graph)
+            accumulate(t, expr_of(g), create_graph)
 
 
 def grad(outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool | None = None, create_graph: bool = False,
@@ -102,9 +102,8 @@ def grad(outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool
             raise AutogradError("One of the differentiated Tensors appears to not have been used in the graph. Set "
                                 "allow_unused=True if this is the desired behavior.")
         if g is None and materialize_grads:
-            from torsh.autograd.engine import zeros_like
-            g = zeros_like(t._expr)
-        out.append(None if g is None else Window.tensor_class(g))
+            g = tensor_of(zeros_like(t._expr))
+        out.append(g)
     return tuple(out)
 
 

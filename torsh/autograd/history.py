@@ -8,16 +8,15 @@ nothing else.
 from __future__ import annotations
 
 import itertools
+import weakref
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
+from torsh.autograd.backward import FREED, Accumulator, freed_error, modified_error
 from torsh.autograd.engine import (
-    FREED,
     FUNCTION_NODE,
     FUNCTION_OUTPUT,
-    Accumulator,
     GradientRecording,
-    freed_error,
     propagate,
     target_of,
     topological,
@@ -33,28 +32,22 @@ _serials = itertools.count(1)           # of windows that leave histories: later
 class SegmentPlan:
     """Shape-level part of a segment, shared by all runs of a program.
 
-    Attributes: ``seed`` (symbolic gradient), ``items`` ((target expression, gradient expression)), ``residuals``
-    (expressions of the old window that the gradients read), ``function`` (node of a custom function, or None),
-    ``order`` (topological position in the window). ``inputs``, where residuals depend on what requires gradients: what the head is
-    computed from, with the number of the live handle that has it or -1; None if it cannot be computed again.
+    Attributes: ``head`` (expression that the segment is of), ``seed`` (symbolic gradient), ``items`` ((target expression, gradient
+    expression)), ``residuals`` (expressions of the old window that the gradients read), ``order`` (topological position in the
+    window), ``inputs`` (where residuals depend on what requires gradients: what the head is computed from, with the number of the
+    live handle that has it or -1; None if it cannot be computed again).
     """
 
-    __slots__ = ("seed", "items", "residuals", "cache", "order", "function", "output", "inputs")
+    __slots__ = ("head", "seed", "items", "residuals", "cache", "order", "inputs")
 
-    def __init__(self, head: Expr, stop: frozenset[Expr], order: int, create_graph: bool) -> None:
+    def __init__(self, head: Expr, stop: frozenset[Expr], order: int) -> None:
+        self.head = head
         self.order = order
         self.cache: dict[Any, list[Expr]] = {}
         CACHES.append(self.cache)
         self.seed = Expr(SEED_OP, (), None, head.shape, head.dtype, True)
-        self.function: int | None = None
-        self.output = 0
-        self.items: list[tuple[Expr, Expr]] = []
-        self.residuals: list[Expr] = []
         self.inputs: list[tuple[Expr, int]] | None = []
-        if head.op is FUNCTION_OUTPUT:
-            self.function, self.output = head.args[1].attr, head.attr[1]  # type: ignore[index, assignment]
-            return
-        with GradientRecording(create_graph):
+        with GradientRecording(True):
             # The head itself is a cut too; its arguments are where the walk may stop.
             self.items = propagate([(head, self.seed)], stop - {head})
         self.residuals = residuals_of(head, [g for _, g in self.items], self.seed)
@@ -107,18 +100,32 @@ def inputs_of(head: Expr, live: dict[Expr, int]) -> list[tuple[Expr, int]] | Non
     return list(found.items())
 
 
+Target = tuple[Any, Any]        # a handle, and the history that it had when it became a target
+
+
+def target(t: Any) -> Target:
+    """A handle that gradients are sent to later."""
+    return t, t._history
+
+
+def receiver(t: Any, history: Any) -> Any:
+    """The handle to send a target's gradient to: another one, if the target has been written in place since."""
+    written = history is not None and t._history is not history and t._history is not FREED
+    return former(t, history) if written else t
+
+
 class Passed:
     """History of a copy of a value: its gradient is the handle's that had the value."""
 
-    __slots__ = ("handle",)
-    order: Final = (0, 0)
+    __slots__ = ("target", "order")
 
-    def __init__(self, handle: Any) -> None:
-        self.handle = handle
+    def __init__(self, target: Target, order: tuple[int, int] = (0, 0)) -> None:
+        self.target = target
+        self.order = order
 
-    def backward(self, t: Any, g: Expr, state: Accumulator) -> None:
+    def backward(self, t: Any, g: Any, state: Accumulator) -> None:
         """Send the gradient on."""
-        state.reach(self.handle, g)
+        state.reach(receiver(*self.target), expr_of(g))
 
 
 class Source:
@@ -139,37 +146,34 @@ class Source:
         t, history = self.handle, self.history
         if t._root is not None:
             if t._version != self.version:
-                raise AutogradError("one of the variables needed for gradient computation has been modified by an inplace operation")
+                raise modified_error()
             return expr_of(t)
         if t._storage is self.storage and t._history is history:
             return expr_of(t)
         e = self.placeholder
         copy = materialised(type(t), self.storage, leaf(-1, e.shape, e.dtype, False))
-        copy._history = Passed(t) if self.is_leaf else history
+        copy._history = Passed(target(t)) if self.is_leaf else history
         return expr_of(copy)
 
 
 class Segment:
     """The history of one materialised handle: a plan, residual handles and the handles that its gradients go to."""
 
-    __slots__ = ("plan", "residuals", "targets", "order", "function", "sources")
+    __slots__ = ("plan", "residuals", "targets", "order", "sources")
 
-    def __init__(self, plan: SegmentPlan, residuals: list[Any] | None, order: tuple[int, int], function: Any) -> None:
+    def __init__(self, plan: SegmentPlan, residuals: list[Any] | None, order: tuple[int, int]) -> None:
         self.plan = plan
         self.residuals = residuals
-        self.targets: list[tuple[Any, Any]] = []    # handles, and the histories that they had when this one was made
+        self.targets: list[Target] = []
         self.order = order
-        self.function = function
         self.sources: list[Source] | None = []      # what the handle's value can be computed from again
 
-    def backward(self, t: Any, g: Expr, state: Accumulator) -> None:
-        """Send the gradient ``g`` of handle ``t`` on to the targets."""
+    def backward(self, t: Any, gradient: Any, state: Accumulator) -> None:
+        """Send the gradient of handle ``t`` on to the targets."""
+        plan = self.plan
         if self.residuals is None:
             raise freed_error()
-        plan = self.plan
-        if self.function is not None:
-            self.function.reach(plan.output, g, state)
-            return
+        g = expr_of(gradient)
         if state.create_graph and (plan.inputs is None or plan.inputs):
             self.backward_again(g, state)
             return
@@ -181,11 +185,9 @@ class Segment:
             bind[plan.seed] = g
             with GradientRecording(state.create_graph):
                 outs = plan.cache[key] = substitute([g for _, g in plan.items], bind)
-        for (target, history), out in zip(self.targets, outs, strict=True):
-            written = history is not None and target._history is not history and target._history is not FREED
-            state.reach(former(target, history) if written else target, out)
         if not state.retain_graph and plan.residuals:
             self.residuals = self.sources = None
+        state.reach_all([(receiver(*to), out) for to, out in zip(self.targets, outs, strict=True)])
 
     def backward_again(self, g: Expr, state: Accumulator) -> None:
         """:meth:`backward` whose result is differentiable in all that the value was computed from: it is recorded anew."""
@@ -197,11 +199,49 @@ class Segment:
         assert self.sources is not None
         bind = {e: source.expr() for (e, _), source in zip(inputs, self.sources, strict=True)}
         with GradientRecording(True):
-            head, = substitute([plan_head(self.plan)], bind)
+            head, = substitute([self.plan.head], bind)
             found = propagate([(head, g)])
         window = recording.window
-        for e, piece in found:
-            state.reach(target_of(e, window), piece)
+        state.reach_all([(target_of(e, window), piece) for e, piece in found])
+
+
+class FunctionHistory:
+    """A call of a custom function in an earlier window: what its outputs' histories lead to."""
+
+    __slots__ = ("call", "targets", "order", "output_orders", "__weakref__")
+
+    def __init__(self, call: Any, order: tuple[int, int]) -> None:
+        self.call = call
+        self.targets: list[Target | None] = []      # of the function's tensors; None for those that do not require grad
+        self.order = order
+        self.output_orders: dict[int, tuple[int, int]] = {}
+        call.ctx._history = weakref.ref(self)
+
+    def backward(self, t: Any, grads: dict[int, Any], state: Accumulator) -> None:
+        """Run the user's backward on {output number: gradient} and send the result on."""
+        found = self.call.backward(grads, state)
+        state.reach_all([(receiver(*to), e) for to, e in zip(self.targets, found, strict=True)
+                         if to is not None and e is not None])
+
+
+    def output(self, number: int) -> OutputHistory:
+        """The history of an output."""
+        return OutputHistory(self, number, self.output_orders[number])
+
+
+class OutputHistory:
+    """The history of an output of a custom function that was called in an earlier window."""
+
+    __slots__ = ("function", "output", "order")
+
+    def __init__(self, function: FunctionHistory, output: int, order: tuple[int, int]) -> None:
+        self.function = function
+        self.output = output
+        self.order = order
+
+    def backward(self, t: Any, g: Any, state: Accumulator) -> None:
+        """Send the gradient on to the function."""
+        state.reach_function(self.function, self.output, g)
 
 
 def substitute(exprs: Sequence[Expr], bind: dict[Expr, Expr]) -> list[Expr]:
@@ -224,32 +264,57 @@ def substitute(exprs: Sequence[Expr], bind: dict[Expr, Expr]) -> list[Expr]:
 
 
 class HistoryPlan:
-    """The histories of all live handles of a program."""
+    """The histories of all live handles of a program, and of the values behind them that custom functions took and returned."""
 
-    __slots__ = ("segments", "residuals", "freed")
+    __slots__ = ("heads", "segments", "functions", "outputs", "residuals", "copies", "freed")
 
     def __init__(self) -> None:
-        self.segments: list[tuple[int, SegmentPlan, list[int]]] = []
+        self.heads: list[tuple[int, Expr]] = []     # what gets a history: number of the live handle (-1: nobody has the value)
+        self.segments: list[tuple[int, SegmentPlan, list[int]]] = []    # (number of the head, plan, numbers of its residuals)
+        self.functions: list[tuple[Expr, int]] = []                     # (node of a custom function, order)
+        self.outputs: list[tuple[int, Expr, int]] = []                  # (number of the head, its expression, order)
         self.residuals: list[Expr] = []
+        self.copies: list[tuple[int, Expr]] = []    # live handles that have the value of a leaf or variable
         self.freed: list[int] = []
 
     def attach(self, window: Window, live: list[Any], residuals: list[Any]) -> None:
-        """Give each live handle its segment after a run."""
-        serial = next(_serials)
-        by_expr: dict[Expr, Any] = {}
-        for i, plan, _ in self.segments:
-            by_expr[plan_head(plan)] = live[i]
-        made: list[Segment] = []
-        for i, plan, positions in self.segments:
-            function = window.functions[plan.function] if plan.function is not None else None
-            made.append(Segment(plan, [residuals[p] for p in positions], (serial, plan.order), function))
-            live[i]._history = made[-1]
-        for segment in made:
-            targets = [by_expr[e] if e in by_expr else target_of(e, window) for e, _ in segment.plan.items]
-            segment.targets = [(t, t._history) for t in targets]
-            segment.sources = [source_of(e, number, window, live) for e, number in segment.plan.inputs or ()]
+        """Give each live handle its history after a run."""
         for i in self.freed:
             live[i]._history = FREED
+        if self.heads or self.copies:
+            self.attach_heads(window, live, residuals)
+
+    def attach_heads(self, window: Window, live: list[Any], residuals: list[Any]) -> None:
+        """:meth:`attach` for handles whose backward has not been taken."""
+        serial = next(_serials)
+        heads = [live[i] if i >= 0 else nobody(e) for i, e in self.heads]
+        functions = {node: FunctionHistory(window.functions[node.attr], (serial, order))  # type: ignore[index, call-overload]
+                     for node, order in self.functions}
+        segments = [Segment(plan, [residuals[p] for p in positions], (serial, plan.order)) for _, plan, positions in self.segments]
+        for (number, _, _), segment in zip(self.segments, segments, strict=True):
+            heads[number]._history = segment
+        for number, e, order in self.outputs:
+            function, output = functions[e.args[1]], e.attr[1]  # type: ignore[index, call-overload]
+            function.output_orders[output] = serial, order
+            heads[number]._history = function.output(output)
+        # Several handles may have the same value: gradients go to the one with hooks.
+        by_expr = {e: t for (_, e), t in sorted(zip(self.heads, heads, strict=True), key=lambda head: head[1]._extra is not None)}
+
+        def reached(e: Expr) -> Target:
+            return target(by_expr[e] if e in by_expr else target_of(e, window))
+
+        for segment in segments:
+            segment.targets = [reached(e) for e, _ in segment.plan.items]
+            segment.sources = [source_of(e, number, window, live) for e, number in segment.plan.inputs or ()]
+        for node, function in functions.items():
+            function.targets = [reached(e) if e.requires_grad else None for e in node.args]
+        for i, e in self.copies:
+            live[i]._history = Passed(target(target_of(e, window)), (serial, -1))
+
+
+def nobody(e: Expr) -> Any:
+    """A handle for a value that gradients go through and that nobody has."""
+    return materialised(Window.tensor_class, None, leaf(-1, e.shape, e.dtype, False))  # type: ignore[arg-type]
 
 
 def source_of(e: Expr, number: int, window: Window, live: list[Any]) -> Source:
@@ -262,44 +327,49 @@ def source_of(e: Expr, number: int, window: Window, live: list[Any]) -> Source:
     return Source(None, window.leaves[position], window.storages[position])
 
 
-def plan_head(plan: SegmentPlan) -> Expr:
-    """The expression whose backward a plan is."""
-    return plan.seed.plan  # type: ignore[no-any-return]
-
-
 def plan_history(window: Window, live: list[Any]) -> HistoryPlan | None:
     """Decide what histories the live handles of a window need."""
-    candidates = [(i, t) for i, t in enumerate(live)
-                  if t._expr.requires_grad and not t._leaf_grad and t._expr.op not in (LEAF_OP, VARIABLE_OP)]
+    candidates = [(i, t) for i, t in enumerate(live) if t._expr.requires_grad and not t._leaf_grad]
     if not candidates:
         return None
     result = HistoryPlan()
     consumed = set(topological(window.consumed))
-    heads: list[tuple[int, Expr]] = []
-    taken: set[Expr] = set()
     for i, t in candidates:
-        if t._expr in consumed and t._expr not in window.cuts:
+        if t._expr.op is LEAF_OP or t._expr.op is VARIABLE_OP:
+            result.copies.append((i, t._expr))
+        elif t._expr in consumed and t._expr not in window.cuts:
             result.freed.append(i)
         else:
-            heads.append((i, t._expr))
-            taken.add(t._expr)
-    stop = frozenset(taken)
-    rank = {e: k for k, e in enumerate(topological([e for _, e in heads]))}
-    positions: dict[Expr, int] = {}
+            result.heads.append((i, t._expr))
+    order = topological([e for _, e in result.heads])
+    rank = {e: k for k, e in enumerate(order)}
+    result.functions = [(e, rank[e]) for e in order if e.op is FUNCTION_NODE]
+    if result.functions:
+        result.heads.extend((-1, e) for e in ends_at_functions(order, {e for _, e in result.heads}))
+    stop = frozenset(e for _, e in result.heads)
     numbers = {t._expr: i for i, t in enumerate(live)}
-    for i, e in heads:
-        plan = SegmentPlan(e, stop, rank[e], True)
-        plan.seed.plan = e
+    positions: dict[Expr, int] = {}
+    for number, (_, e) in enumerate(result.heads):
+        if e.op is FUNCTION_OUTPUT:
+            result.outputs.append((number, e, rank[e]))
+            continue
+        plan = SegmentPlan(e, stop, rank[e])
         if any(r.requires_grad for r in plan.residuals):
             plan.inputs = inputs_of(e, numbers)
-        where = []
-        for r in plan.residuals:
-            if r not in positions:
-                positions[r] = len(result.residuals)
-                result.residuals.append(r)
-            where.append(positions[r])
-        result.segments.append((i, plan, where))
+        result.segments.append((number, plan, [positions.setdefault(r, len(positions)) for r in plan.residuals]))
+    result.residuals = list(positions)
     return result
+
+
+def ends_at_functions(order: Sequence[Expr], known: set[Expr]) -> list[Expr]:
+    """Values that custom functions took and returned, where gradients stop on their way; those that are not ``known``."""
+    found: dict[Expr, None] = {}
+    for e in order:
+        if e.op is FUNCTION_OUTPUT:
+            found[e] = None
+        elif e.op is FUNCTION_NODE:
+            found.update((a, None) for a in e.args if a.requires_grad and a.op is not LEAF_OP and a.op is not VARIABLE_OP)
+    return [e for e in found if e not in known]
 
 
 history_planner[:] = [plan_history]

@@ -12,7 +12,7 @@ from typing import Any, Final
 import ml_dtypes
 import numpy as np
 
-from torsh.core.errors import ArgumentTypeError
+from torsh.core.errors import ArgumentTypeError, DTypeError
 
 
 class DType:
@@ -129,6 +129,22 @@ def promote_types(a: DType, b: DType) -> DType:
     if low is uint8 and high is int8:
         return int16
     return high
+
+
+def check_fits(low: Any, high: Any, dtype: DType) -> None:
+    """Raise PyTorch's error unless Python numbers from ``low`` to ``high`` can be converted to an integer dtype."""
+    limit = 2 ** (8 * dtype.itemsize - dtype.is_signed) - 1
+    # Negative integers wrap around in unsigned types; of floats, not even NaN or infinity is let pass.
+    lowest = -limit - 1 if dtype.is_signed else -limit if isinstance(low, int) else 0
+    if not (lowest <= low and high <= limit):
+        raise DTypeError(f"value cannot be converted to type {dtype.name} without overflow")
+
+
+def typed(value: Any, dtype: DType) -> Any:
+    """A Python number in the kind of a dtype. Raises RuntimeError if it is too large for an integer dtype."""
+    if dtype.category == 1 and value.__class__ is not bool and value.__class__ is not complex:
+        check_fits(value, value, dtype)
+    return (bool, int, float, complex)[dtype.category](value)
 
 
 def python_category(value: Any) -> int:

@@ -8,7 +8,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from torsh.core.dtype import DType, bool_, result_type, scalar_dtype
+from torsh.core.dtype import DType, bool_, result_type, scalar_dtype, typed
 from torsh.core.errors import AutogradError, DTypeError, ShapeMismatchError
 from torsh.graph.handle import Handle, expr_of, synchronise_handle
 from torsh.graph.window import NODE_LIMIT, flush, scalar_expr, tensor_of
@@ -466,6 +466,8 @@ def isnan_of(t: Tensor) -> Tensor:
 @function("fill", inplace=True, out=False)
 def fill(input: Tensor, value: Any) -> Tensor:
     """A tensor of the same size filled with ``value``."""
+    if input.dtype.category == 1 and value.__class__ in (int, float):
+        value = typed(value, input.dtype)
     v = operand(value, "fill", 2, "value")
     if v.shape:
         raise DTypeError(f"fill only supports 0-dimension value tensor but got tensor with {len(v.shape)} dimensions.")
@@ -585,8 +587,3 @@ OPERATORS: Final[dict[str, Callable[..., Any]]] = {
 METHODS.update(OPERATORS)
 METHODS["__rdiv__"] = OPERATORS["__rtruediv__"]
 METHODS["__idiv__"] = OPERATORS["__itruediv__"]
-
-
-def typed_number(value: Any, dtype: DType) -> Any:
-    """A Python number in the kind of a dtype."""
-    return (bool, int, float, complex)[dtype.category](value)

@@ -9,7 +9,7 @@ import numpy as np
 
 from torsh.backend.base import Storage, address_of
 from torsh.core.device import require_available
-from torsh.core.dtype import DType, bool_, float32, from_numpy_dtype, get_default_dtype, int64, scalar_dtype
+from torsh.core.dtype import DType, bool_, check_fits, float32, from_numpy_dtype, get_default_dtype, int64, scalar_dtype, typed
 from torsh.core.errors import ArgumentTypeError, DTypeError, InvalidArgumentError, ShapeMismatchError
 from torsh.core.shape import contiguous_strides
 from torsh.core.size import Size
@@ -48,15 +48,10 @@ def filled(shape: tuple[int, ...], value: Any, dtype: DType) -> Tensor:
     return Tensor(emit1(TABLE["expand"], e, shape) if shape else e)
 
 
-def typed(value: Any, dtype: DType) -> Any:
-    """A Python number in the kind of a dtype."""
-    return (bool, int, float, complex)[dtype.category](value)
-
-
 # ---- from data ---------------------------------------------------------------------------------------------------------
 
 def infer_data(data: Any) -> tuple[np.ndarray[Any, Any], DType]:
-    """A NumPy array and the dtype that PyTorch gives to nested Python data."""
+    """An array of nested Python data, as exact as the data, and the dtype that PyTorch gives to it."""
     if isinstance(data, np.ndarray) or isinstance(data, np.generic):
         return np.asarray(data), from_numpy_dtype(data.dtype)
     if isinstance(data, NUMBER):
@@ -86,7 +81,7 @@ def infer_data(data: Any) -> tuple[np.ndarray[Any, Any], DType]:
     dtype = exact if exact is not None and exact.category == category else scalar_dtype(category)
     if dtype.category == 1 and any(not -2**63 <= v < 2**63 for v in values):
         raise DTypeError("Overflow when unpacking long")
-    return np.array(values, dtype.numpy).reshape(shape), dtype
+    return np.array(values, (np.bool_, np.int64, np.float64, np.complex128)[dtype.category]).reshape(shape), dtype
 
 
 _EXACT: Final = {bool: bool_, int: int64}
@@ -108,8 +103,20 @@ def array_of(data: Any, dtype: DType | None) -> tuple[np.ndarray[Any, Any], DTyp
             pass
     values, inferred = infer_data(data)
     want = inferred if dtype is None else dtype
+    if want is not inferred and not isinstance(data, np.ndarray):
+        check_convertible(values, want)
     with np.errstate(all="ignore"):
         return np.array(values, dtype=want.numpy, order="C", copy=True), want
+
+
+def check_convertible(values: np.ndarray[Any, Any], dtype: DType) -> None:
+    """Raise PyTorch's error for Python numbers that a dtype cannot take."""
+    kind = values.dtype.kind
+    if kind == "c" and 0 < dtype.category < 3:
+        raise ArgumentTypeError("must be real number, not complex" if dtype.category == 2 else
+                                "'complex' object cannot be interpreted as an integer")
+    if dtype.category == 1 and kind in "if" and values.size:
+        check_fits(values.min().item(), values.max().item(), dtype)
 
 
 def nested_shape(data: Any, flat: list[Any]) -> tuple[int, ...]:

@@ -3,14 +3,14 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from torsh.core.dtype import DType, int8, int32, uint8
+from torsh.core.dtype import DType, int8, int32, typed, uint8
 from torsh.core.errors import ArgumentTypeError, DTypeError, ShapeMismatchError
 from torsh.graph.handle import expr_of
 from torsh.ops.autocast import as_autocast
 from torsh.ops.common import cast
 from torsh.ops.contraction import einsum_expr, matmul_expr, tensordot_expr
 from torsh.ops.expr import TABLE, Expr, emit2
-from torsh.tensor.arithmetic import promoted, scaled, typed_number
+from torsh.tensor.arithmetic import promoted, scaled
 from torsh.tensor.function import METHODS, function, recorded, scalar_type_name, tensor_operand
 from torsh.tensor.tensor import Tensor
 
@@ -169,7 +169,7 @@ def _scaled_sum(input: Tensor, product: Tensor, beta: Any, alpha: Any, name: str
         input.expand(p.shape)
     except RuntimeError as error:
         raise ShapeMismatchError(str(error)) from None
-    alpha, beta = typed_number(alpha, p.dtype), typed_number(beta, p.dtype)
+    alpha, beta = typed(alpha, p.dtype), typed(beta, p.dtype)
     p = scaled(p, alpha, p.dtype, name)
     if beta == 0:
         return Tensor(p)
@@ -192,7 +192,7 @@ def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: Any = 1, alpha: Any 
 def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
     """``beta * input + alpha * outer(vec1, vec2)``."""
     product = outer(vec1, vec2)
-    alpha, beta = (typed_number(v, promoted(expr_of(input), expr_of(product))) for v in (alpha, beta))
+    alpha, beta = (typed(v, promoted(expr_of(input), expr_of(product))) for v in (alpha, beta))
     if beta == 0:
         return product * alpha  # type: ignore[no-any-return]
     input.expand(product.shape)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from torsh.autograd.engine import run_backward
+from torsh.autograd.backward import run_backward
 from torsh.autograd.functions import backward
 from torsh.backend.base import Storage, address_of
 from torsh.core.device import device as Device
