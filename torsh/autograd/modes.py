@@ -34,15 +34,17 @@ class _Mode:
     _saved: tuple[bool, Any] | None = None      # of each entry that has not been left: grad mode before it, earlier ones
 
     def __enter__(self) -> Any:
-        self._saved = (recording.grad_enabled, self._saved)
-        recording.grad_enabled = enabled = self.enabled
-        recording.memo = recording.memos[enabled]
+        state = recording.__dict__              # this thread's: one look-up instead of four
+        self._saved = (state["grad_enabled"], self._saved)
+        state["grad_enabled"] = enabled = self.enabled
+        state["memo"] = state["memos"][enabled]
         return self
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        state = recording.__dict__
         enabled, self._saved = self._saved  # type: ignore[misc]
-        recording.grad_enabled = enabled
-        recording.memo = recording.memos[enabled]
+        state["grad_enabled"] = enabled
+        state["memo"] = state["memos"][enabled]
 
     def clone(self) -> _Mode:
         """A fresh context of the same kind."""

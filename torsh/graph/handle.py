@@ -127,6 +127,24 @@ def expr_of(t: Any) -> Expr:
 def synchronise_handle(t: Any) -> Expr:
     """Slow path of :func:`expr_of`: enter the window as a leaf, or derive a view again after a write."""
     window = recording.window
+    storage = t._storage
+    if storage is None or t._root is not None or window.renewed or window.closed:
+        return synchronise_other(t, window)
+    # A materialised handle becomes a leaf; written flat, because each operand of each step comes by.
+    e = t._expr
+    leaves = window.leaves
+    position = len(leaves)
+    needs_grad = t._leaf_grad or t._history is not None
+    if e.attr != position or e.requires_grad is not needs_grad or e.op is not LEAF_OP:     # not as in the last window
+        t._expr = e = leaf(position, e.shape, e.dtype, needs_grad)
+    leaves.append(t)
+    window.storages.append(storage)
+    t._token = window.token
+    return e
+
+
+def synchronise_other(t: Any, window: Window) -> Expr:
+    """:func:`synchronise_handle` for views, pending handles of other threads, and windows with writes through views."""
     if window.closed:                       # another thread ran this thread's window
         window = window.replace()
     root = t._root
@@ -147,21 +165,15 @@ def synchronise_handle(t: Any) -> Expr:
 
 
 def enter(t: Any, window: Window) -> Expr:
-    """Make a materialised handle a leaf of the window."""
+    """Make a materialised handle a leaf of the window, unless it has been one under an earlier token."""
     known = t._expr
     needs_grad = t._leaf_grad or t._history is not None
-    if window.renewed:                      # it may have entered under an earlier token
-        position = position_of(t._storage, window)
-        if position >= 0:
-            return leaf(position, known.shape, known.dtype, needs_grad)
-    position = len(window.leaves)
-    if known.attr == position and known.requires_grad is needs_grad and known.op is LEAF_OP:
-        e = known                           # as in the last window: the steady state of a loop
-    else:
-        e = leaf(position, known.shape, known.dtype, needs_grad)
-    window.leaves.append(t)
-    window.storages.append(t._storage)
-    return e
+    position = position_of(t._storage, window)
+    if position < 0:
+        position = len(window.leaves)
+        window.leaves.append(t)
+        window.storages.append(t._storage)
+    return leaf(position, known.shape, known.dtype, needs_grad)
 
 
 def position_of(storage: Storage | None, window: Window) -> int:

@@ -16,7 +16,7 @@ from typing import Any, Final
 from torsh.backend.base import Backend, Executable, Storage
 from torsh.core.dtype import default_dtype_changed
 from torsh.core.errors import DATA_ERRORS, CompileError, LinAlgError
-from torsh.graph.handle import expr_of, materialised, position_of, renew, requires_grad, run_behind, token_of, write
+from torsh.graph.handle import Token, expr_of, materialised, position_of, renew, requires_grad, run_behind, token_of, write
 from torsh.ops.expr import (
     CACHES,
     DEBUG,
@@ -91,13 +91,13 @@ class Window:
     def reset(self) -> None:
         """Let go of everything: the window has been run, and recording starts again."""
         self.token.window = None            # a window and its token refer to each other
-        for token in self.renewed:
-            token.window = None
-        self.token = token_of(self)
+        self.token = token = Token()
+        token.window = self
         self.pending, self.leaves, self.storages, self.scalars = [], [], [], []
         if self.views or self.variables or self.consumed or self.cuts or self.functions or self.renewed:
-            self.variables, self.consumed, self.cuts, self.functions, self.renewed = [], [], {}, [], []
-            self.views = []
+            for token in self.renewed:
+                token.window = None
+            self.views, self.variables, self.consumed, self.cuts, self.functions, self.renewed = [], [], [], {}, [], []
 
     def run(self, token: Any) -> None:
         """Run the window, from whichever thread, if what was recorded under ``token`` has not been run."""

@@ -120,6 +120,18 @@ def recorded_expr(build: Callable[..., Expr], operands: tuple[Any, ...], options
     return found
 
 
+def recorded_two(build: Callable[..., Expr], input: Any, other: Any) -> Any:
+    """:func:`recorded` for two operands, the shortest way: on the path of small matrix products."""
+    window = recording.window
+    token = window.token
+    if not isinstance(input, Handle) or not isinstance(other, Handle) or len(window.pending) > NODE_LIMIT:
+        return recorded(build, (input, other))
+    a = input._expr if input._token is token else synchronise_handle(input)
+    b = other._expr if other._token is token else synchronise_handle(other)
+    found = recording.memo.get((build, (a, b), ()))
+    return tensor_of(recorded_expr(build, (input, other)) if found is None else found)
+
+
 class Several(NamedTuple):
     """What :func:`recalled` remembers of a function with several results."""
 

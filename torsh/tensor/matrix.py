@@ -11,7 +11,7 @@ from torsh.ops.common import cast
 from torsh.ops.contraction import einsum_expr, matmul_expr, tensordot_expr
 from torsh.ops.expr import TABLE, Expr, emit2
 from torsh.tensor.arithmetic import promoted, scaled
-from torsh.tensor.function import METHODS, function, recorded, scalar_type_name, tensor_operand
+from torsh.tensor.function import METHODS, accepting_out, function, recorded_two, scalar_type_name, tensor_operand
 from torsh.tensor.tensor import Tensor
 
 # How some of PyTorch's errors call dtypes.
@@ -33,10 +33,15 @@ def dimensions(e: Expr, n: int, name: str, argument: str) -> None:
                                  f"{len(e.shape)}-D tensor")
 
 
-@function("matmul", aliases=())
-def matmul(input: Tensor, other: Tensor) -> Tensor:
+@function("matmul", out=False)
+def matmul(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Matrix product with PyTorch's rules for vectors and broadcasting of leading dimensions."""
-    return recorded(_matmul, (input, other))  # type: ignore[no-any-return]
+    if out is None:
+        return recorded_two(_matmul, input, other)  # type: ignore[no-any-return]
+    return _matmul_into(input, other, out=out)  # type: ignore[no-any-return]
+
+
+_matmul_into: Final = accepting_out(matmul, "matmul")
 
 
 def _matmul(input: Expr, other: Expr) -> Expr:
@@ -271,7 +276,7 @@ def trace(input: Tensor) -> Tensor:
     return input.diagonal().sum()  # type: ignore[no-any-return]
 
 
-METHODS["__matmul__"] = lambda self, other: matmul(self, other) if isinstance(other, Tensor) else NotImplemented
+METHODS["__matmul__"] = lambda self, other: recorded_two(_matmul, self, other) if isinstance(other, Tensor) else NotImplemented
 METHODS["__rmatmul__"] = lambda self, other: matmul(other, self)
 METHODS["__imatmul__"] = lambda self, other: METHODS["copy_"](self, matmul(self, other))
 __all__ = ["ArgumentTypeError", "DType", "matmul", "mm"]
