@@ -64,3 +64,16 @@ def test_shared_values_are_planned_once() -> None:
     y.sum().item()
     g, = torsh.autograd.grad(y.sum(), x)
     np.testing.assert_allclose(g.numpy(), [1.0, 1.0])
+
+
+@pytest.mark.parametrize("read", [False, True])
+def test_data_of_a_tensor_in_a_graph(read: bool) -> None:
+    """``y.data = value`` changes the value of a tensor and keeps the graph behind it (PyTorch's gradients)."""
+    x = torsh.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    y = x * 2
+    if read:
+        y.sum().item()
+    z = y * 3
+    y.data = torsh.tensor([5.0, 5.0, 5.0])
+    (z + y * y).sum().backward()
+    assert x.grad.tolist() == [26.0, 26.0, 26.0]

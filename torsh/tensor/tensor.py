@@ -17,7 +17,7 @@ from torsh.core.size import Size
 from torsh.graph.handle import Handle, expr_of, make_view, materialised, root_of, write
 from torsh.graph.handle import requires_grad as needs_grad
 from torsh.graph.window import Window, shared_storage, storage_of
-from torsh.ops.expr import LEAF_OP, TABLE, Expr, emit1, leaf, recording
+from torsh.ops.expr import LEAF_OP, TABLE, Expr, emit1, leaf, no_grad_recording, recording
 
 _CPU = Device("cpu")
 
@@ -155,7 +155,12 @@ class Tensor(Handle):
 
     @data.setter
     def data(self, value: Tensor) -> None:
-        adopt(self, value)
+        if not self._leaf_grad and value._expr.shape == self._expr.shape and value._expr.dtype is self._expr.dtype \
+                and needs_grad(self):
+            with no_grad_recording():       # in the middle of a graph: the graph stays, its value changes
+                write(self, expr_of(value))
+        else:
+            adopt(self, value)
 
     @property
     def grad_fn(self) -> Any:
