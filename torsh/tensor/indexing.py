@@ -6,14 +6,14 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from torsh.core.dtype import bool_, int64, uint8
+from torsh.core.dtype import DType, bool_, int64, uint8
 from torsh.core.errors import ArgumentTypeError, DTypeError, IndexOutOfRangeError, InvalidArgumentError, ShapeMismatchError
 from torsh.core.shape import broadcast_shapes, normalise_dim
 from torsh.graph.handle import Handle, expr_of, make_view, make_views, write, write_region
-from torsh.ops.expr import TABLE, Expr, Op, constant, emit, emit1, emit2
+from torsh.ops.expr import TABLE, Expr, Op, constant, emit, emit1, emit2, recording
 from torsh.ops.indexing import scatter_reduce_expr
 from torsh.tensor.creation import as_tensor, from_array
-from torsh.tensor.function import METHODS, check_writable, function, operand, tensor_operand
+from torsh.tensor.function import METHODS, check_writable, function, operand, scalar_type_name, tensor_operand
 from torsh.tensor.positions import coordinates, rows_of
 from torsh.tensor.tensor import Tensor
 
@@ -140,16 +140,19 @@ def as_index_tensor(item: Any) -> Tensor:
     return t  # type: ignore[return-value]
 
 
-def basic_part(self: Tensor, index: Any) -> tuple[Tensor, dict[int, Tensor]]:
-    """Apply numbers, slices and None as views; returns the view and {dimension: index tensor} of what is left."""
+def basic_part(self: Tensor, index: Any, numbers: bool = True) -> tuple[Tensor, dict[int, Tensor]]:
+    """Apply numbers, slices and None as views; returns the view and {dimension: index tensor} of what is left.
+
+    numbers: index tensors of no dimensions are numbers.
+    """
     view: Any = self
     advanced: dict[int, Any] = {}
     dim = 0
     spec: list[tuple[int, int, int]] | None = None
     for item in normalised(self, index):
         shape = view._expr.shape
-        if isinstance(item, Handle) and item.dtype in (bool_, uint8) and not item.ndim:  # type: ignore[attr-defined]
-            item = bool(item)
+        if isinstance(item, Handle) and not item.ndim and (numbers or item.dtype in (bool_, uint8)):  # type: ignore[attr-defined]
+            item = number_of(item)
         if item is None:
             view = make_view(view, TABLE["reshape"], (*shape[:dim], 1, *shape[dim:]))
             dim += 1
@@ -185,6 +188,16 @@ def basic_part(self: Tensor, index: Any) -> tuple[Tensor, dict[int, Tensor]]:
                 raise IndexOutOfRangeError(f"index {position} is out of bounds for dimension {dim} with size {n}")
             view = make_view(view, TABLE["select"], (dim, position % n))
     return view, advanced
+
+
+def number_of(item: Any) -> Any:
+    """What an index tensor of no dimensions stands for: a number or a truth value, as if it were written there.
+
+    Inside of a compiled step its value is not known: there it stays a tensor.
+    """
+    if item.dtype in (bool_, uint8):
+        return bool(item)
+    return item if recording.capture is not None else item.item()
 
 
 def slice_bounds(item: slice, n: int) -> tuple[int, int, int]:
@@ -273,14 +286,34 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
     view, advanced = basic_part(self, index)
     if not advanced and view is not self:
         remember(self, key, view)
-    v = cast_operand(self, value)
     if not advanced:
-        write(view, fitted(v, view._expr.shape))
+        write(view, fitted(cast_operand(self, value), view._expr.shape))
         return
+    if isinstance(value, Handle) and value._expr.dtype is not self.dtype and not takes_any_dtype(index, value):
+        raise mixed_dtypes(self.dtype, value._expr.dtype)
+    v = cast_operand(self, value)
     dims, indices = index_exprs(advanced)
     selected = emit(TABLE["index"], (expr_of(view), *indices), dims)
     e = emit(TABLE["index_put"], (expr_of(view), fitted(v, selected.shape), *indices), (dims, False))
     write(view, e)
+
+
+def takes_any_dtype(index: Any, value: Any) -> bool:
+    """Is a tensor cast where this advanced index is assigned to? With one mask and one element, and with a plain truth value."""
+    items = index if isinstance(index, tuple) else (index,)
+    advanced = [i for i in items if is_advanced(i) and (not isinstance(i, Handle) or i.ndim or i.dtype is bool_)]  # type: ignore[attr-defined]
+    if not advanced:
+        return not isinstance(index, tuple)
+    if len(advanced) > 1 or prod(value._expr.shape) != 1 or any(isinstance(i, (bool, np.bool_)) for i in items):
+        return False
+    mask = as_index_tensor(advanced[0])
+    return mask.ndim > 0 and mask.dtype is bool_
+
+
+def mixed_dtypes(destination: DType, source: DType) -> DTypeError:
+    """PyTorch's error for values of another dtype than the tensor that index tensors write them to."""
+    return DTypeError(f"Index put requires the source and destination dtypes match, got {scalar_type_name(destination)} for the "
+                      f"destination and {scalar_type_name(source)} for the source.")
 
 
 def cast_operand(self: Tensor, value: Any) -> Expr:
@@ -492,12 +525,13 @@ def index_put(input: Tensor, indices: Any, values: Tensor, accumulate: bool = Fa
     e = tensor_operand(input, "index_put")
     v = tensor_operand(values, "index_put", 3, "values")
     if v.dtype is not e.dtype:
-        raise DTypeError(f"Index put requires the source and destination dtypes match, got {e.dtype.name} for the destination "
-                         f"and {v.dtype.name} for the source.")
-    base, advanced = basic_part(input.detach(), tuple(_FULL if i is None else i for i in indices))
+        raise mixed_dtypes(e.dtype, v.dtype)
+    base, advanced = basic_part(input.detach(), tuple(_FULL if i is None else i for i in indices), numbers=False)
     dims, found = index_exprs(advanced)
-    region = emit(TABLE["index"], (e, *found), dims)
-    return Tensor(emit(TABLE["index_put"], (e, fitted(v, region.shape), *found), (dims, bool(accumulate))))
+    merged = emit1(TABLE["reshape"], e, base._expr.shape)           # dimensions that a mask covers are one
+    region = emit(TABLE["index"], (merged, *found), dims)
+    out = emit(TABLE["index_put"], (merged, fitted(v, region.shape), *found), (dims, bool(accumulate)))
+    return Tensor(emit1(TABLE["reshape"], out, e.shape))
 
 
 @function("take")
