@@ -19,6 +19,7 @@ from torsh.core.dtype import dtype_by_name
 from torsh.core.errors import CompileError
 from torsh.ops.expr import (
     LEAF_OP,
+    SCALAR_OP,
     TABLE,
     VARIABLE_OP,
     Expr,
@@ -318,6 +319,8 @@ def DETACH() -> Op:
 
 def write(t: Any, e: Expr) -> None:
     """In-place assignment of a new value to a handle, seen by all its aliases."""
+    if e.requires_grad and not recording.grad_enabled:
+        e = emit1(DETACH(), e)              # a leaf is an expression that requires gradients in any mode
     window = recording.window
     if window.closed:
         window = window.replace()
@@ -330,6 +333,8 @@ def write(t: Any, e: Expr) -> None:
 
 def write_root(t: Any, e: Expr, window: Window) -> None:
     """:func:`write` for a handle that owns its storage."""
+    if e.op is SCALAR_OP:                   # a tensor's value is no Python number, also where types are promoted
+        e = emit1(TABLE["clone"], e)
     old = t._expr if t._token is window.token or t._storage is not None else synchronise_handle(t)
     if t._leaf_grad:
         if not (e.op is VARIABLE_OP and window.variables[e.attr] is t):  # type: ignore[call-overload]

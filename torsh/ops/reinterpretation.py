@@ -52,7 +52,7 @@ def _real_geometry(attr: Any, shape: Shape, strides: Shape, offset: int) -> Geom
 def _complex_geometry(attr: Any, shape: Shape, strides: Shape, offset: int) -> Geometry:
     if strides[-1] != 1:
         raise ShapeMismatchError("Tensor must have a last dimension with stride 1")
-    if any(s % 2 for s in strides[:-1]):
+    if any(s % 2 for s, n in zip(strides[:-1], shape[:-1], strict=True) if n != 1):
         raise ShapeMismatchError("Tensor must have a stride divisible by 2 for all but last dimension")
     if offset % 2:
         raise ShapeMismatchError("Tensor must have a storage_offset divisible by 2")

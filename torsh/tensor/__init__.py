@@ -3,6 +3,8 @@
 Each family of functions declares its members with :func:`torsh.tensor.function.function`; here they are all loaded, and the
 methods attached to :class:`Tensor`.
 """
+from typing import Any
+
 from torsh.tensor import (  # noqa: F401
     arithmetic,
     conversion,
@@ -22,8 +24,6 @@ from torsh.tensor import (  # noqa: F401
     statistics,
 )
 from torsh.tensor.creation import tensor_from_slice
-from typing import Any
-
 from torsh.tensor.function import METHODS, NAMESPACES
 from torsh.tensor.tensor import Tensor, from_array, from_storage, make_subclass
 

@@ -390,7 +390,7 @@ def arange(start: Any = None, end: Any = None, step: Any = 1, *, dtype: DType | 
         raise ShapeMismatchError(f"unsupported range: {start} -> {end}")
     if (end - start) * (1 if step > 0 else -1) < 0:
         raise ShapeMismatchError("upper bound and lower bound inconsistent with step sign")
-    if dtype.category < 2:
+    if dtype is int64:                      # other integers are counted before the numbers are cut, as in PyTorch
         start, end, step = int(start), int(end), int(step)
     length = max(0, math.ceil((end - start) / step))
     e = counted(length)
@@ -460,7 +460,7 @@ def logspace(start: Any, end: Any, steps: int, base: float = 10.0, *, dtype: DTy
     wide = np.complex128 if dtype.is_complex else np.float64
     exponents = np.linspace(wide(start), wide(end), steps) if steps != 1 else np.array([wide(start)])
     if dtype.category < 2:
-        exponents = spaced(float(start), float(end), steps, get_default_dtype()).astype(np.float64)
+        exponents = spaced(float(int(start)), float(int(end)), steps, get_default_dtype()).astype(np.float64)
     with np.errstate(all="ignore"):
         return finish(from_array((wide(base) ** exponents).astype(dtype.numpy), dtype), requires_grad, device)
 
