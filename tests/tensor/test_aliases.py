@@ -157,3 +157,16 @@ def test_reading_changes_nothing():
         v.sum().backward()
         results.append((b.tolist(), a.grad.tolist()))
     assert results[0] == results[1] == results[2]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "complex128", "float32", "int64"])
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3)])
+def test_numbers_written_over_numbers(dtype, shape):
+    """Both have the tensor's dtype, not that of Python numbers by themselves."""
+    x = torsh.zeros(shape, dtype=getattr(torsh, dtype))
+    first, second = (2 ** 40 + 1, 5) if dtype == "int64" else (0.1, 0.2)
+    x.fill_(first)
+    x.masked_fill_(torsh.zeros(shape, dtype=torsh.bool), second)
+    assert x.tolist() == torsh.full(shape, first, dtype=x.dtype).tolist()
+    x.masked_fill_(torsh.ones(shape, dtype=torsh.bool), second)
+    assert x.tolist() == torsh.full(shape, second, dtype=x.dtype).tolist()

@@ -41,7 +41,8 @@ class Program:
         if t.dim():
             d = int(self.random.integers(t.dim()))
             start = int(self.random.integers(t.shape[d] + 1))
-            kinds += [lambda: t.transpose(d, -1), lambda: t.narrow(d, start, t.shape[d] - start), lambda: t.select(d, 0) if t.shape[d] else t[..., None],
+            kinds += [lambda: t.transpose(d, -1), lambda: t.narrow(d, start, t.shape[d] - start),
+                      lambda: t.select(d, 0) if t.shape[d] else t[..., None],
                       lambda: t[(slice(None),) * d + (slice(None, None, 2),)], lambda: t.unfold(d, min(2, t.shape[d]), 2)]
         if t.dtype.is_complex:
             kinds += [lambda: self.lib.view_as_real(t), lambda: t.real, lambda: t.imag]
@@ -97,7 +98,8 @@ def test_programs(seed: int) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-@pytest.mark.parametrize("text", ["x * 1e5", "1e5 * x", "x / 0.3001", "x // 0.3001", "x * t.tensor(1e5)", "t.addcmul(x, x, x, value=0.3001)",
+@pytest.mark.parametrize("text", ["x * 1e5", "1e5 * x", "x / 0.3001", "x // 0.3001", "x * t.tensor(1e5)",
+                                  "t.addcmul(x, x, x, value=0.3001)",
                                   "t.div(x, 0.3001, rounding_mode='trunc')", "t.addcdiv(x, x, x, value=0.3001)", "x.clone().mul_(3.7)",
                                   "t.round(x * 3, decimals=1)"])
 def test_numbers_beside_half_precision(dtype: str, text: str) -> None:
