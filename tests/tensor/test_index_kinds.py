@@ -64,6 +64,8 @@ def test_dtypes_of_reductions_and_ranges():
     assert torsh.any(torsh.tensor([[0.0, 1.0]]), dim=[]).tolist() == [[False, True]]
     assert torsh.arange(-3, 0.5, dtype=torsh.int32).tolist() == [-3, -2, -1, 0]
     assert torsh.arange(-3, 0.5, dtype=torsh.int64).tolist() == [-3, -2, -1]
+    assert torsh.linspace(-3, 5, 7, dtype=torsh.int8).tolist() == [-3, -1, 0, 1, 2, 3, 5]
+    assert torsh.linspace(84, 34, 31, dtype=torsh.int64).tolist()[15:20] == [59, 57, 55, 54, 52]
     assert (64 >> torsh.tensor([1, 2])).tolist() == [32, 16] and (3 << torsh.tensor([1, 2])).tolist() == [6, 12]
 
 

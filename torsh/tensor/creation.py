@@ -445,7 +445,9 @@ def spaced(start: Any, end: Any, steps: int, dtype: DType) -> np.ndarray[Any, An
         step = np.float32((end - start) / np.float32(steps - 1)) if steps > 1 else 0
     else:
         step = (end - start) / (steps - 1) if steps > 1 else 0
-    i = np.arange(steps)
+    i: Any = np.arange(steps)
+    if dtype.category < 2:                  # in float32, as PyTorch: whole numbers stay whole
+        start, end, i = np.float32(start), np.float32(end), i.astype(np.float32)
     with np.errstate(all="ignore"):
         return np.where(i < steps // 2, start + step * i, end - step * (steps - 1 - i)).astype(dtype.numpy)
 

@@ -97,6 +97,9 @@ def nanmean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DTy
     """Mean of the elements that are not NaN."""
     if input.dtype.category < 2:
         raise DTypeError(f"nanmean(): expected input to have floating point or complex dtype but got {input.dtype.name}")
+    if dtype is not None and dtype.category < 2:
+        raise DTypeError("nanmean(): could not infer output dtype. Optional dtype must be either a floating point or complex dtype. "
+                         f"Got: {scalar_type_name(dtype)}")
     count = (~input.isnan()).sum(dim, keepdim)
     return nansum(input, dim, keepdim, dtype=dtype) / count  # type: ignore[no-any-return]
 
