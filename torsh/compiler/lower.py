@@ -14,6 +14,7 @@ import numpy as np
 
 from torsh.compiler.templates import converts, selects
 from torsh.core.dtype import DType, bool_, float32, int64
+from torsh.core.errors import CompileError
 from torsh.core.shape import broadcast_shapes
 from torsh.core.symbolic import Quotient
 from torsh.ops.common import cast, expand, full, number, permute, reshape
@@ -84,7 +85,9 @@ def _lower_all(e: Expr) -> None:
             stack.append((e, None))
             stack.extend((a, None) for a in missing)
             continue
-        table[e] = _rebuilt(e)
+        table[e] = found = _rebuilt(e)
+        if found.dtype is not e.dtype or found.shape != e.shape:     # memory is laid out for what was recorded
+            raise CompileError(f"lowering {e!r} gave {found!r}")
 
 
 def _step(e: Expr) -> Expr:
@@ -153,7 +156,11 @@ def _elementwise(e: Expr, args: tuple[Expr, ...]) -> Expr:
         if args[1] is args[2]:
             return expand(args[1], e.shape)
     short = tuple([_scalar_source(a) for a in args])
-    return emit(e.op, short, e.attr) if _shape_of(short) == e.shape else emit(e.op, args, e.attr)
+    if _shape_of(short) == e.shape:
+        found = emit(e.op, short, e.attr)
+        if found.dtype is e.dtype:          # several Python numbers by themselves would have the default dtype
+            return found
+    return emit(e.op, args, e.attr)
 
 
 Box = tuple[tuple[int, int], ...]
@@ -235,7 +242,8 @@ def _cast(e: Expr, args: tuple[Expr, ...]) -> Expr:
         if _holds_all(a.dtype, source.dtype):
             return cast(source, target)
     if a.dtype is target:
-        return a
+        # A Python number that has become a tensor's value decides types that it did not decide before.
+        return emit1(e.op, a, e.attr) if a.op is SCALAR_OP else a
     if a.op is CONSTANT_OP:
         value: Any = a.attr[0]  # type: ignore[index]
         if type(value) is Quotient and target.category == 2:

@@ -5,6 +5,7 @@ its width first by tensors with dimensions, then by zero-dimensional tensors, th
 """
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import cache, lru_cache
 from typing import Any, Final
@@ -131,19 +132,35 @@ def promote_types(a: DType, b: DType) -> DType:
     return high
 
 
-def check_fits(low: Any, high: Any, dtype: DType) -> None:
-    """Raise PyTorch's error unless Python numbers from ``low`` to ``high`` can be converted to an integer dtype."""
+def check_fits(low: Any, high: Any, dtype: DType, name: str | None = None) -> None:
+    """Raise PyTorch's error unless Python numbers from ``low`` to ``high`` can be converted to an integer dtype (called name)."""
     limit = 2 ** (8 * dtype.itemsize - dtype.is_signed) - 1
     # Negative integers wrap around in unsigned types; of floats, not even NaN or infinity is let pass.
     lowest = -limit - 1 if dtype.is_signed else -limit if isinstance(low, int) else 0
     if not (lowest <= low and high <= limit):
-        raise DTypeError(f"value cannot be converted to type {dtype.name} without overflow")
+        raise DTypeError(f"value cannot be converted to type {name or dtype.name} without overflow")
+
+
+_C_NAMES: Final = {"uint8": "uint8_t", "int8": "int8_t", "int16": "int16_t", "int32": "int", "int64": "int64_t", "float16": "c10::Half",
+                   "bfloat16": "c10::BFloat16", "float32": "float", "float64": "double"}
+_LARGEST: Final = float(np.finfo(np.float32).max)
+
+
+def overflow(dtype: DType) -> DTypeError:
+    """PyTorch's error for a Python number that a dtype cannot hold."""
+    return DTypeError(f"value cannot be converted to type {_C_NAMES.get(dtype.name, dtype.name)} without overflow")
 
 
 def typed(value: Any, dtype: DType) -> Any:
-    """A Python number in the kind of a dtype. Raises RuntimeError if it is too large for an integer dtype."""
-    if dtype.category == 1 and value.__class__ is not bool and value.__class__ is not complex:
-        check_fits(value, value, dtype)
+    """A Python number in the kind of a dtype. Raises RuntimeError if the dtype cannot hold it (16-bit ones hold infinities then)."""
+    if value.__class__ is complex and dtype.category < 3:
+        if value.imag != 0 and dtype.category:
+            raise overflow(dtype)
+        value = value.real if dtype.category else value != 0
+    if dtype.category == 1 and value.__class__ is not bool:
+        check_fits(value, value, dtype, _C_NAMES[dtype.name])
+    elif dtype is float32 and _LARGEST < abs(value) < math.inf:
+        raise overflow(dtype)
     return (bool, int, float, complex)[dtype.category](value)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from torsh.core.dtype import DType, bool_, get_default_dtype, result_type
+from torsh.core.dtype import DType, bool_, float32, get_default_dtype, result_type
 from torsh.core.errors import DTypeError, UnsupportedDTypeError
 
 Operands = tuple[tuple[DType, int], ...]
@@ -48,6 +48,16 @@ def floating(categories: str = "bifc") -> Rule:
             dtype = get_default_dtype()
         return (dtype,) * len(operands), dtype
     return rule
+
+
+def scaling(rule: Rule) -> Rule:
+    """Like ``rule``, but numbers and 0-dimensional tensors are not rounded to a 16-bit result's dtype before they are used."""
+    def scaled(name: str, operands: Operands) -> tuple[tuple[DType, ...], DType]:
+        dtypes, result = rule(name, operands)
+        if result.category == 2 and result.itemsize == 2:
+            dtypes = tuple([float32 if priority < 2 else d for d, (_, priority) in zip(dtypes, operands, strict=True)])
+        return dtypes, result
+    return scaled
 
 
 def testing(categories: str = "bifc") -> Rule:

@@ -15,21 +15,26 @@ from functools import lru_cache
 from sys import getrefcount
 from typing import TYPE_CHECKING, Any, Final
 
+from torsh.core.dtype import dtype_by_name
 from torsh.core.errors import CompileError
 from torsh.ops.expr import (
     LEAF_OP,
-    MEMO_GRAD,
+    SCALAR_OP,
     TABLE,
     VARIABLE_OP,
     Expr,
     Op,
+    constant,
+    emit,
     emit1,
     emit2,
+    grad_recording,
     leaf,
     make,
     no_grad_recording,
     recording,
 )
+from torsh.ops.reinterpretation import changes_dtype, written_through
 
 if TYPE_CHECKING:
     from torsh.backend.base import Storage
@@ -192,12 +197,18 @@ def renew(window: Window) -> None:
 
 
 def derive(t: Any, root_expr: Expr, window: Window) -> Expr:
-    """The expression of a view, from its root's."""
+    """The expression of a view, from its root's.
+
+    Whether it requires gradients was decided when the view was made (its chain has a ``detach`` if not), not by the mode now.
+    """
     through = t._extra.get("through") if t._extra else None
-    if through is None:
-        e = apply_chain(root_expr, t._chain)
-    else:                                   # a view of an autograd leaf that is itself a view
-        e = apply_chain(expr_of(through), t._chain[len(through._chain):])
+    base = root_expr if through is None else expr_of(through)       # through: a view of an autograd leaf that is itself a view
+    chain = t._chain if through is None else t._chain[len(through._chain):]
+    if base.requires_grad and not recording.grad_enabled:
+        with grad_recording():
+            e = apply_chain(base, chain)
+    else:
+        e = apply_chain(base, chain)
     t._version = t._root._version
     if t._leaf_grad:
         e = make_variable(t, e, window)
@@ -320,6 +331,8 @@ def DETACH() -> Op:
 
 def write(t: Any, e: Expr) -> None:
     """In-place assignment of a new value to a handle, seen by all its aliases."""
+    if e.requires_grad and not recording.grad_enabled:
+        e = emit1(DETACH(), e)              # a leaf is an expression that requires gradients in any mode
     window = recording.window
     if window.closed:
         window = window.replace()
@@ -332,12 +345,18 @@ def write(t: Any, e: Expr) -> None:
 
 def write_root(t: Any, e: Expr, window: Window) -> None:
     """:func:`write` for a handle that owns its storage."""
+    if e.op is SCALAR_OP:                   # a tensor's value is no Python number, also where types are promoted
+        e = emit1(TABLE["clone"], e)
     old = t._expr if t._token is window.token or t._storage is not None else synchronise_handle(t)
     if t._leaf_grad:
         if not (e.op is VARIABLE_OP and window.variables[e.attr] is t):  # type: ignore[call-overload]
             e = make_variable(t, e, window)
-    elif not recording.grad_enabled and requires_grad(t):
-        e = keep_history(expr_of(t), e)     # the graph behind the handle stays; only its value changes
+    elif requires_grad(t):
+        if not recording.grad_enabled:
+            e = keep_history(expr_of(t), e)     # the graph behind the handle stays; only its value changes
+        elif not e.requires_grad:
+            # A tensor in a graph stays in it: what it was before has gradient 0.
+            e = emit(TABLE["where"], (constant(True, dtype_by_name("bool")), e, expr_of(t)))
     if t._storage is not None:
         if t._token is window.token:
             position: Any = old.attr if old.op is LEAF_OP else -1
@@ -368,12 +387,8 @@ def former(t: Any, history: Any) -> Any:
 
 def keep_history(old: Expr, new: Expr) -> Expr:
     """The value of ``new`` with the gradient history of ``old``."""
-    saved = recording.memo, recording.grad_enabled
-    recording.memo, recording.grad_enabled = MEMO_GRAD, True
-    try:
+    with grad_recording():
         return emit2(TABLE["replace_value"], old, new)
-    finally:
-        recording.memo, recording.grad_enabled = saved
 
 
 def write_region(t: Any, e: Expr, names: tuple[tuple[str, Any], ...]) -> None:
@@ -386,20 +401,28 @@ def write_region(t: Any, e: Expr, names: tuple[tuple[str, Any], ...]) -> None:
 
 
 @lru_cache(4096)
-def names_of(chain: Chain) -> tuple[tuple[tuple[str, Any], ...], bool]:
-    """A chain of views as ``view_write`` names it, and whether there is a ``detach`` in it."""
+def links_of(chain: Chain) -> tuple[tuple[Any, ...], bool]:
+    """A chain of views as :func:`torsh.ops.reinterpretation.written_through` takes it, and whether there is a ``detach`` in it."""
     detach = DETACH()
-    return tuple([(op.name, attr) for op, attr in chain if op is not detach]), any(op is detach for op, _ in chain)
+    links: list[Any] = []
+    names: list[tuple[str, Any]] = []
+    for op, attr in chain:
+        if changes_dtype(op):
+            links.append((tuple(names), op, attr))
+            names = []
+        elif op is not detach:
+            names.append((op.name, attr))
+    return (*links, (tuple(names), None, None)), any(op is detach for op, _ in chain)
 
 
 def write_through(t: Any, e: Expr, root: Any, window: Window) -> None:
     """:func:`write` for a view: replace its region of the root."""
-    names, detached = names_of(t._chain)
+    links, detached = links_of(t._chain)
     detached = detached or t._leaf_grad
     root_expr = root._expr if root._token is window.token else synchronise_handle(root)
     base = emit1(DETACH(), root_expr) if detached and root_expr.requires_grad else root_expr
     e_written = emit1(DETACH(), e) if detached and e.requires_grad else e
-    new = emit2(TABLE["view_write"], base, e_written, names) if names else e_written
+    new = written_through(base, e_written, links)
     if detached and root_expr.requires_grad and not root._leaf_grad:
         new = keep_history(root_expr, new)
     write_root(root, new, recording.window)
@@ -407,5 +430,8 @@ def write_through(t: Any, e: Expr, root: Any, window: Window) -> None:
     t._version = root._version
     if t._leaf_grad:
         e = make_variable(t, e, window)
+    elif e.requires_grad is not (root._expr.requires_grad and not detached):
+        t._version, t._token = -1, None     # the value has another history than was written: it is derived when it is asked for
+        return
     t._expr = e
     t._token = window.token

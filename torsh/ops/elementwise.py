@@ -10,8 +10,8 @@ from typing import Any, Final
 import numpy as np
 
 from torsh.core import promotion
-from torsh.core.dtype import DType, bool_, dtype_by_name
-from torsh.core.promotion import choice, floating, promoting, testing, to_real
+from torsh.core.dtype import DType, bool_, dtype_by_name, float32
+from torsh.core.promotion import choice, floating, promoting, scaling, testing, to_real
 from torsh.ops.common import (
     both,
     cast,
@@ -32,7 +32,7 @@ from torsh.ops.common import (
     where,
     zeros_like,
 )
-from torsh.ops.define import Array, convert, elementwise, explicit_arguments
+from torsh.ops.define import Array, convert, elementwise, explicit_arguments, is_half
 from torsh.ops.expr import ELEMENTWISE, TABLE, Expr, Op, Shape, emit, emit2
 
 
@@ -54,9 +54,9 @@ def _divisor_gradient(g: Expr, out: Expr, a: Expr, b: Expr) -> Expr:
 
 ADD: Final[Op] = elementwise("add", promoting(), np.add, pass_on, pass_on, widen=False)
 SUB: Final[Op] = elementwise("sub", promotion.subtraction, np.subtract, pass_on, lambda g, out, a, b: neg(g), widen=False)
-MUL: Final[Op] = elementwise("mul", promoting(), np.multiply, lambda g, out, a, b: chain(g, b),
+MUL: Final[Op] = elementwise("mul", scaling(promoting()), np.multiply, lambda g, out, a, b: chain(g, b),
                              lambda g, out, a, b: chain(g, a), widen=False)
-DIV: Final[Op] = elementwise("div", floating(), np.true_divide, lambda g, out, a, b: div(g, conj(b)), _divisor_gradient)
+DIV: Final[Op] = elementwise("div", scaling(floating()), np.true_divide, lambda g, out, a, b: div(g, conj(b)), _divisor_gradient)
 NEG: Final[Op] = elementwise("neg", promotion.negation, np.negative, lambda g, out, a: neg(g), widen=False)
 
 
@@ -88,8 +88,8 @@ def remainder(a: Array, b: Array) -> Array:
     return np.where((rest != 0) & ((b < 0) != (rest < 0)), rest + b, rest).astype(a.dtype)
 
 
-FLOOR_DIVIDE: Final[Op] = elementwise("floor_divide", promoting("if"), floor_divide, zero, zero)
-TRUNC_DIVIDE: Final[Op] = elementwise("trunc_divide", promoting("if"), trunc_divide, zero, zero)
+FLOOR_DIVIDE: Final[Op] = elementwise("floor_divide", scaling(promoting("if")), floor_divide, zero, zero)
+TRUNC_DIVIDE: Final[Op] = elementwise("trunc_divide", scaling(promoting("if")), trunc_divide, zero, zero)
 REMAINDER: Final[Op] = elementwise("remainder", promoting("if"), remainder, pass_on,
                                lambda g, out, a, b: neg(mul(g, emit2(FLOOR_DIVIDE, a, b))))
 FMOD: Final[Op] = elementwise("fmod", promoting("if"), np.fmod, pass_on,
@@ -238,6 +238,7 @@ CAST: Final[Op] = Op("cast", _cast_infer, lambda attr, a: convert(a, dtype_by_na
 # ---- lowering ----------------------------------------------------------------------------------------------------------
 
 _ON_BOOL: Final = {"add": "bitwise_or", "mul": "bitwise_and"}
+_SCALING: Final = frozenset(("mul", "div", "floor_divide", "trunc_divide"))       # see core/promotion.py: scaling
 _ROUNDING: Final = frozenset(("floor", "ceil", "trunc", "round"))
 _TESTS: Final = {"isnan": False, "isinf": False, "isfinite": True}
 
@@ -250,6 +251,8 @@ def lowered(e: Expr) -> Expr:
     args = explicit_arguments(e)
     name = e.op.name
     dtype = args[-1].dtype if args else e.dtype
+    if is_half(e.dtype) and any(a.dtype is not e.dtype for a in args) and name in _SCALING:
+        return cast(emit(e.op, tuple([cast(a, float32) for a in args]), e.attr), e.dtype)
     if dtype.category < 2:
         if dtype is bool_ and name in _ON_BOOL:
             return emit(TABLE[_ON_BOOL[name]], args)

@@ -228,6 +228,19 @@ class no_grad_recording:
         recording.memo, recording.grad_enabled = self.saved
 
 
+class grad_recording:
+    """Context in which expressions are recorded with gradients, whatever mode the user's code is in."""
+
+    __slots__ = ("saved",)
+
+    def __enter__(self) -> None:
+        self.saved = (recording.memo, recording.grad_enabled)
+        recording.memo, recording.grad_enabled = MEMO_GRAD, True
+
+    def __exit__(self, *exc: object) -> None:
+        recording.memo, recording.grad_enabled = self.saved
+
+
 # ---- inputs of programs ------------------------------------------------------------------------------------------------
 
 LEAF_OP: Final[Op] = Op("leaf", None, None, kind=LEAF)          # attr = position among the window's leaves

@@ -3,6 +3,8 @@
 Each family of functions declares its members with :func:`torsh.tensor.function.function`; here they are all loaded, and the
 methods attached to :class:`Tensor`.
 """
+from typing import Any
+
 from torsh.tensor import (  # noqa: F401
     arithmetic,
     conversion,
@@ -35,8 +37,8 @@ def attach_methods() -> None:
 
 def _attach() -> None:
     attach_methods()
-    Tensor.real = property(METHODS_real)                              # type: ignore[attr-defined]
-    Tensor.imag = property(NAMESPACES[""]["imag"])                    # type: ignore[attr-defined]
+    for part in ("real", "imag"):
+        setattr(Tensor, part, property(NAMESPACES[""][part], _setter(part)))
     Tensor.T = property(_reversed)                                    # type: ignore[attr-defined]
     Tensor.mT = property(lambda self: self.transpose(-2, -1))         # type: ignore[attr-defined]
     Tensor.H = property(lambda self: self.transpose(-2, -1).conj())   # type: ignore[attr-defined]
@@ -51,9 +53,10 @@ def _attach() -> None:
     Tensor.scalar = staticmethod(NAMESPACES[""]["tensor"])            # type: ignore[attr-defined]
 
 
-def METHODS_real(self: Tensor) -> Tensor:
-    """The real part (the tensor itself if it is real)."""
-    return NAMESPACES[""]["real"](self)  # type: ignore[no-any-return]
+def _setter(name: str) -> Any:
+    def assign(self: Tensor, value: Any) -> None:
+        NAMESPACES[""][name](self)[...] = value
+    return assign
 
 
 def _reversed(self: Tensor) -> Tensor:

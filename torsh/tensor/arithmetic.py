@@ -12,6 +12,7 @@ from torsh.core.dtype import DType, bool_, result_type, scalar_dtype, typed
 from torsh.core.errors import AutogradError, DTypeError, ShapeMismatchError
 from torsh.graph.handle import Handle, expr_of, synchronise_handle
 from torsh.graph.window import NODE_LIMIT, flush, scalar_expr, tensor_of
+from torsh.ops.define import wide
 from torsh.ops.elementwise_math import frexp_expr
 from torsh.ops.expr import TABLE, Expr, Op, constant, emit, emit1, emit2, make, promotion_priority, recording
 from torsh.tensor.function import (
@@ -147,16 +148,27 @@ def isreal(input: Tensor) -> Tensor:
 # ---- arithmetic with options -------------------------------------------------------------------------------------------
 
 def scaled(e: Expr, alpha: Any, result: DType, name: str) -> Expr:
-    """``alpha * e`` with PyTorch's checks of alpha's kind."""
-    if type(alpha) is int and alpha == 1 or alpha is True:
-        return e
+    """``alpha * e`` with PyTorch's checks of alpha's kind, in the dtype that ``result`` is computed in."""
     if isinstance(alpha, bool) and result.category != 0:
         raise DTypeError(f"{name}: Boolean alpha only supported for Boolean results.")
     if isinstance(alpha, float) and result.category < 2:
         raise DTypeError(f"{name}: For integral input tensors, argument alpha must not be a floating point number.")
     if isinstance(alpha, complex) and result.category < 3:
         raise DTypeError(f"{name}: For non-complex input tensors, argument alpha must not be a complex number.")
-    return emit2(TABLE["mul"], emit1(TABLE["cast"], e, result.name), operand(alpha, name, argument="alpha"))
+    factor = operand(alpha, name, argument="alpha")
+    e = emit1(TABLE["cast"], e, result.name)
+    if wide(result) is not result:          # the factors are rounded, their product is not
+        e, factor = (emit1(TABLE["cast"], f, wide(result).name) for f in (e, emit1(TABLE["cast"], factor, result.name)))
+    return emit2(TABLE["mul"], e, factor)
+
+
+def with_alpha(name: str, a: Expr, b: Expr, alpha: Any) -> Tensor:
+    """``a + alpha * b`` or ``a - alpha * b``; 16-bit numbers are rounded once, at the end."""
+    dtype = promoted(a, b)
+    b = scaled(b, alpha, dtype, name)
+    if wide(dtype) is not dtype:
+        a = emit1(TABLE["cast"], a, wide(dtype).name)
+    return tensor_of(emit1(TABLE["cast"], emit2(TABLE[name], a, b), dtype.name))
 
 
 def promoted(*exprs: Expr) -> DType:
@@ -169,7 +181,7 @@ def add(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
     """``input + alpha * other``."""
     a, b = operand(input, "add", 1, "input"), operand(other, "add")
     if alpha.__class__ is not int or alpha != 1:
-        b = scaled(b, alpha, promoted(a, b), "add")
+        return with_alpha("add", a, b, alpha)
     return tensor_of(emit2(TABLE["add"], a, b))
 
 
@@ -178,7 +190,7 @@ def sub(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
     """``input - alpha * other``."""
     a, b = operand(input, "sub", 1, "input"), operand(other, "sub")
     if alpha.__class__ is not int or alpha != 1:
-        b = scaled(b, alpha, promoted(a, b), "sub")
+        return with_alpha("sub", a, b, alpha)
     return tensor_of(emit2(TABLE["sub"], a, b))
 
 
@@ -271,14 +283,19 @@ def round(input: Tensor, *, decimals: int = 0) -> Tensor:
         return tensor_of(emit1(TABLE["round"], e))
     scale = 10.0 ** abs(decimals)
     up, down = ("mul", "div") if decimals > 0 else ("div", "mul")
-    s = constant(scale, e.dtype)
-    return tensor_of(emit2(TABLE[down], emit1(TABLE["round"], emit2(TABLE[up], e, s)), s))
+    computed = wide(e.dtype)
+    s = constant(scale, computed)
+    scaled_up = emit2(TABLE[up], emit1(TABLE["cast"], e, computed.name), s)
+    return tensor_of(emit1(TABLE["cast"], emit2(TABLE[down], emit1(TABLE["round"], scaled_up), s), e.dtype.name))
 
 
 @function("clamp", inplace=True, aliases=("clip",))
 def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
     """Elements limited to [min, max]; the limits are numbers or tensors, either may be missing."""
     e = tensor_operand(input, "clamp")
+    if e.dtype.category == 1 and all(limit is None or limit.__class__ is int for limit in (min, max)):
+        for limit in (min, max):
+            typed(0 if limit is None else limit, e.dtype)       # raises if it does not fit
     if min is None and max is None:
         raise AutogradError("torsh.clamp: At least one of 'min' or 'max' must not be None")
     if min is not None and max is not None:
@@ -353,11 +370,20 @@ def _prefer_number(input: Tensor, other: Tensor, name: str, op_name: str) -> Ten
     return tensor_of(emit(where, (emit1(isnan, a), b, emit(where, (emit1(isnan, b), a, best)))))
 
 
+def in_common(*tensors: Any, name: str) -> tuple[Any, ...]:
+    """Tensors in the dtype that they are computed in together (16-bit ones in float32), then the dtype of the result."""
+    operands = [tensor_operand(t, name, i, argument) for i, (t, argument) in enumerate(
+        zip(tensors, ("input", "tensor1", "tensor2"), strict=True), 1)]
+    dtype = promoted(*operands)
+    wanted = wide(dtype)
+    return (*[t.to(wanted) for t in tensors], dtype)
+
+
 @function("addcmul", inplace=True)
 def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1) -> Tensor:
     """``input + value * tensor1 * tensor2``."""
-    product = tensor1 * tensor2
-    return add(input, product, alpha=value)  # type: ignore[no-any-return]
+    a, b, c, dtype = in_common(input, tensor1, tensor2, name="addcmul")
+    return add(a, b * c, alpha=value).to(dtype)  # type: ignore[no-any-return]
 
 
 @function("addcdiv", inplace=True)
@@ -366,7 +392,8 @@ def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1) 
     if tensor1.dtype.category < 2 and tensor2.dtype.category < 2:
         raise DTypeError("Integer division with addcdiv is no longer supported, and in a future release addcdiv will perform "
                          "a true division of tensor1 and tensor2.")
-    return input + value * (tensor1 / tensor2)
+    a, b, c, dtype = in_common(input, tensor1, tensor2, name="addcdiv")
+    return (a + value * (b / c)).to(dtype)  # type: ignore[no-any-return]
 
 
 @function("lerp", inplace=True)
@@ -466,7 +493,7 @@ def isnan_of(t: Tensor) -> Tensor:
 @function("fill", inplace=True, out=False)
 def fill(input: Tensor, value: Any) -> Tensor:
     """A tensor of the same size filled with ``value``."""
-    if input.dtype.category == 1 and value.__class__ in (int, float):
+    if value.__class__ in NUMBERS:
         value = typed(value, input.dtype)
     v = operand(value, "fill", 2, "value")
     if v.shape:
@@ -551,7 +578,7 @@ def _rpow(self: Any, other: Any) -> Any:
     return tensor_of(emit2(TABLE["pow"], operand(other, "pow"), expr_of(self)))
 
 
-def _bool_logic(name: str) -> Callable[[Any, Any], Any]:
+def _bool_logic(name: str, reverse: bool = False) -> Callable[[Any, Any], Any]:
     op: Op = TABLE[name]
 
     def forward(self: Any, other: Any) -> Any:
@@ -559,7 +586,7 @@ def _bool_logic(name: str) -> Callable[[Any, Any], Any]:
             b = operand(other, name)
         except TypeError:
             return NotImplemented
-        return tensor_of(emit2(op, expr_of(self), b))
+        return tensor_of(emit2(op, b, expr_of(self)) if reverse else emit2(op, expr_of(self), b))
     return forward
 
 
@@ -573,6 +600,7 @@ OPERATORS: Final[dict[str, Callable[..., Any]]] = {
     "__ge__": _operator("ge"), "__and__": _bool_logic("bitwise_and"), "__rand__": _bool_logic("bitwise_and"),
     "__or__": _bool_logic("bitwise_or"), "__ror__": _bool_logic("bitwise_or"), "__xor__": _bool_logic("bitwise_xor"),
     "__rxor__": _bool_logic("bitwise_xor"), "__lshift__": _bool_logic("shift_left"), "__rshift__": _bool_logic("shift_right"),
+    "__rlshift__": _bool_logic("shift_left", True), "__rrshift__": _bool_logic("shift_right", True),
     "__neg__": lambda self: tensor_of(emit1(TABLE["neg"], expr_of(self))),
     "__pos__": lambda self: positive(self),
     "__abs__": lambda self: tensor_of(emit1(TABLE["abs"], expr_of(self))),

@@ -189,21 +189,21 @@ def polar(abs: Tensor, angle: Tensor) -> Tensor:
     return complex(abs * angle.cos(), abs * angle.sin())  # type: ignore[no-any-return]
 
 
-def _complex_part(name: str) -> Any:
+def _complex_part(name: str, position: int) -> Any:
     def fn(input: Tensor) -> Tensor:
         e = tensor_operand(input, name)
         if e.dtype.category < 3:
             if name == "imag":
                 raise DTypeError("imag is not implemented for tensors with non-complex dtypes.")
             return input
-        return Tensor(emit1(TABLE[name], e))
+        return make_view(view_as_real(input), TABLE["select"], (len(e.shape), position))  # type: ignore[no-any-return]
     fn.__name__ = name
-    fn.__doc__ = f"The {name} part."
+    fn.__doc__ = f"A view of the {name} part."
     NAMESPACES.setdefault("", {})[name] = fn
     return fn
 
 
-real, imag = _complex_part("real"), _complex_part("imag")
+real, imag = _complex_part("real", 0), _complex_part("imag", 1)
 
 
 @function("conj", out=False)
@@ -226,21 +226,24 @@ def angle(input: Tensor) -> Tensor:
 
 @function("view_as_real", method=False, out=False)
 def view_as_real(input: Tensor) -> Tensor:
-    """Real and imaginary parts in a last dimension of 2."""
+    """A view with real and imaginary parts in a last dimension of 2."""
     if not input.dtype.is_complex:
         raise DTypeError("view_as_real is only supported for complex tensors")
-    return NAMESPACES[""]["stack"]([real(input), imag(input)], -1)  # type: ignore[no-any-return]
+    return make_view(input, TABLE["view_as_real"], None)  # type: ignore[no-any-return]
 
 
 @function("view_as_complex", method=False, out=False)
 def view_as_complex(input: Tensor) -> Tensor:
-    """Complex numbers from a last dimension of 2."""
+    """A view with complex numbers from a last dimension of 2."""
     if not input.dtype.is_floating_point:
         raise DTypeError(f"view_as_complex is only supported for half, float and double tensors, but got a tensor of scalar "
                          f"type: {input.dtype.name}")
     if not input.ndim or input.shape[-1] != 2:
         raise ShapeMismatchError("Tensor must have a last dimension of size 2")
-    return complex(input.select(-1, 0), input.select(-1, 1))  # type: ignore[no-any-return]
+    if input.dtype.itemsize == 2:           # there are no complex numbers of such parts: a copy in larger ones
+        return complex(input.select(-1, 0), input.select(-1, 1))  # type: ignore[no-any-return]
+    TABLE["view_as_complex"].geometry(None, *input._geometry())  # type: ignore[misc]  # raises if parts do not lie side by side
+    return make_view(input, TABLE["view_as_complex"], None)  # type: ignore[no-any-return]
 
 
 # ---- types of results --------------------------------------------------------------------------------------------------

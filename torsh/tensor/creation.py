@@ -390,7 +390,7 @@ def arange(start: Any = None, end: Any = None, step: Any = 1, *, dtype: DType | 
         raise ShapeMismatchError(f"unsupported range: {start} -> {end}")
     if (end - start) * (1 if step > 0 else -1) < 0:
         raise ShapeMismatchError("upper bound and lower bound inconsistent with step sign")
-    if dtype.category < 2:
+    if dtype is int64:                      # other integers are counted before the numbers are cut, as in PyTorch
         start, end, step = int(start), int(end), int(step)
     length = max(0, math.ceil((end - start) / step))
     e = counted(length)
@@ -445,7 +445,9 @@ def spaced(start: Any, end: Any, steps: int, dtype: DType) -> np.ndarray[Any, An
         step = np.float32((end - start) / np.float32(steps - 1)) if steps > 1 else 0
     else:
         step = (end - start) / (steps - 1) if steps > 1 else 0
-    i = np.arange(steps)
+    i: Any = np.arange(steps)
+    if dtype.category < 2:                  # in float32, as PyTorch: whole numbers stay whole
+        start, end, i = np.float32(start), np.float32(end), i.astype(np.float32)
     with np.errstate(all="ignore"):
         return np.where(i < steps // 2, start + step * i, end - step * (steps - 1 - i)).astype(dtype.numpy)
 
@@ -460,7 +462,7 @@ def logspace(start: Any, end: Any, steps: int, base: float = 10.0, *, dtype: DTy
     wide = np.complex128 if dtype.is_complex else np.float64
     exponents = np.linspace(wide(start), wide(end), steps) if steps != 1 else np.array([wide(start)])
     if dtype.category < 2:
-        exponents = spaced(float(start), float(end), steps, get_default_dtype()).astype(np.float64)
+        exponents = spaced(float(int(start)), float(int(end)), steps, get_default_dtype()).astype(np.float64)
     with np.errstate(all="ignore"):
         return finish(from_array((wide(base) ** exponents).astype(dtype.numpy), dtype), requires_grad, device)
 

@@ -1,28 +1,21 @@
 """Indexing: ``x[...]``, ``x[...] = v``, and the functions that gather and scatter."""
 from __future__ import annotations
 
-from math import prod
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from torsh.core.dtype import bool_, int64, uint8
+from torsh.core.dtype import bool_, int64, overflow, typed
 from torsh.core.errors import ArgumentTypeError, DTypeError, IndexOutOfRangeError, InvalidArgumentError, ShapeMismatchError
 from torsh.core.shape import broadcast_shapes, normalise_dim
 from torsh.graph.handle import Handle, expr_of, make_view, make_views, write, write_region
 from torsh.ops.expr import TABLE, Expr, Op, constant, emit, emit1, emit2
 from torsh.ops.indexing import scatter_reduce_expr
 from torsh.tensor.creation import as_tensor, from_array
-from torsh.tensor.function import METHODS, check_writable, function, operand, tensor_operand
+from torsh.tensor.function import METHODS, NUMBER, check_writable, function, operand, tensor_operand
+from torsh.tensor.index_parts import FULL, basic_part, mixed_dtypes, takes_any_dtype
 from torsh.tensor.positions import coordinates, rows_of
 from torsh.tensor.tensor import Tensor
-
-_FULL: Final = slice(None)
-
-
-def is_advanced(item: Any) -> bool:
-    """Is this entry of an index a tensor, an array or a sequence?"""
-    return isinstance(item, (Handle, np.ndarray, list, range))
 
 
 def getitem(self: Tensor, index: Any) -> Any:
@@ -103,130 +96,6 @@ def remember(self: Tensor, key: Any, view: Any) -> None:
     _REGIONS[self._expr.shape, key] = Region(chain, tuple([(op.name, attr) for op, attr in chain]), view._expr.shape)
 
 
-def normalised(self: Tensor, index: Any) -> list[Any]:
-    """The index as a list with one entry per dimension (or None), Ellipsis expanded."""
-    items = list(index) if isinstance(index, tuple) else [index]
-    items = [as_index_tensor(i) if is_advanced(i) else i for i in items]
-    used = 0
-    for i in items:
-        if i is None or i is Ellipsis or isinstance(i, (bool, np.bool_)):
-            continue
-        used += i.ndim if isinstance(i, Handle) and i.dtype in (bool_, uint8) else 1  # type: ignore[attr-defined]
-    n = self.ndim
-    if used > n:
-        raise IndexOutOfRangeError(f"too many indices for tensor of dimension {n}")
-    ellipses = [k for k, i in enumerate(items) if i is Ellipsis]
-    if len(ellipses) > 1:
-        raise IndexOutOfRangeError("an index can only have a single ellipsis ('...')")
-    fill = [_FULL] * (n - used)
-    if ellipses:
-        items[ellipses[0]:ellipses[0] + 1] = fill
-    else:
-        items += fill
-    return items
-
-
-def as_index_tensor(item: Any) -> Tensor:
-    """A list, array or tensor as an index tensor."""
-    if isinstance(item, Handle):
-        t = item
-    elif isinstance(item, np.ndarray):
-        t = as_tensor(item.copy())
-    else:
-        values = list(item)
-        t = as_tensor(np.zeros(0, np.int64)) if not values else as_tensor(values)
-    if t.dtype.category > 1:  # type: ignore[attr-defined]
-        raise IndexOutOfRangeError("tensors used as indices must be long, int, byte or bool tensors")
-    return t  # type: ignore[return-value]
-
-
-def basic_part(self: Tensor, index: Any) -> tuple[Tensor, dict[int, Tensor]]:
-    """Apply numbers, slices and None as views; returns the view and {dimension: index tensor} of what is left."""
-    view: Any = self
-    advanced: dict[int, Any] = {}
-    dim = 0
-    spec: list[tuple[int, int, int]] | None = None
-    for item in normalised(self, index):
-        shape = view._expr.shape
-        if isinstance(item, Handle) and item.dtype in (bool_, uint8) and not item.ndim:  # type: ignore[attr-defined]
-            item = bool(item)
-        if item is None:
-            view = make_view(view, TABLE["reshape"], (*shape[:dim], 1, *shape[dim:]))
-            dim += 1
-        elif isinstance(item, (bool, np.bool_)):
-            view = make_view(view, TABLE["reshape"], (*shape[:dim], 1, *shape[dim:]))
-            advanced[dim] = from_array(np.zeros(1 if item else 0, np.int64), int64)
-            dim += 1
-        elif isinstance(item, slice):
-            if item != _FULL:
-                start, length, step = slice_bounds(item, shape[dim])
-                if (start, length, step) != (0, shape[dim], 1):
-                    spec = [(0, n, 1) for n in shape]
-                    spec[dim] = (start, length, step)
-                    view = make_view(view, TABLE["slice"], tuple(spec))
-            dim += 1
-        elif isinstance(item, Handle):
-            if item.dtype in (bool_, uint8):  # type: ignore[attr-defined]
-                merged = merged_for(view, item, dim)
-                if merged is not None:
-                    view, item = merged, item.reshape(-1)  # type: ignore[attr-defined]
-                dim = add_mask(view, item, dim, advanced)
-            else:
-                advanced[dim] = item
-                dim += 1
-        else:
-            try:
-                position = item.__index__()
-            except (AttributeError, TypeError):
-                raise ArgumentTypeError(f"only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are "
-                                        f"valid indices (got {type(item).__name__})") from None
-            n = shape[dim]
-            if not -n <= position < n:
-                raise IndexOutOfRangeError(f"index {position} is out of bounds for dimension {dim} with size {n}")
-            view = make_view(view, TABLE["select"], (dim, position % n))
-    return view, advanced
-
-
-def slice_bounds(item: slice, n: int) -> tuple[int, int, int]:
-    """(start, length, step) of a slice of a dimension of size n."""
-    step = 1 if item.step is None else item.step.__index__()
-    if step <= 0:
-        raise InvalidStep("step must be greater than zero")
-    start, stop, _ = slice(None if item.start is None else item.start.__index__(),
-                           None if item.stop is None else item.stop.__index__(), step).indices(n)
-    return start, max(0, -(-(stop - start) // step)), step
-
-
-class InvalidStep(ArgumentTypeError, ValueError):
-    """A slice step that is not positive."""
-
-
-def add_mask(view: Any, mask: Any, dim: int, advanced: dict[int, Any]) -> int:
-    """Turn a mask into index tensors of the dimensions that it covers; returns the next dimension."""
-    shape = view._expr.shape[dim:dim + mask.ndim]
-    for k, (have, want) in enumerate(zip(mask._expr.shape, shape, strict=True)):
-        if have != want:
-            raise IndexOutOfRangeError(f"The shape of the mask {list(mask.shape)} at index {k} does not match the shape of the "
-                                       f"indexed tensor {list(view.shape)} at index {dim + k}")
-    for k, positions in enumerate(coordinates(mask.detach()._ndarray()) if mask.ndim else ()):
-        advanced[dim + k] = from_array(positions, int64)
-    return dim + mask.ndim  # type: ignore[no-any-return]
-
-
-def merged_for(view: Any, mask: Any, dim: int) -> Any:
-    """The view with the dimensions that a mask covers as one, if it is a view of that kind; else None.
-
-    One index is looked up faster than several, and the positions in one dimension are found many times faster.
-    """
-    shape = view._expr.shape
-    if mask.ndim < 2 or mask._expr.shape != shape[dim:dim + mask.ndim]:
-        return None
-    flat = (*shape[:dim], prod(mask._expr.shape), *shape[dim + mask.ndim:])
-    if view._root is not None and TABLE["reshape"].geometry(flat, *view._geometry()) is None:  # type: ignore[misc]
-        return None
-    return make_view(view, TABLE["reshape"], flat)
-
-
 def index_exprs(advanced: dict[int, Tensor]) -> tuple[tuple[int, ...], tuple[Expr, ...]]:
     """Dimensions and int64 expressions of index tensors."""
     dims = tuple(sorted(advanced))
@@ -267,16 +136,18 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
     if isinstance(index, Handle) and index.dtype is bool_ and index._expr.shape == self._expr.shape \
             and not (isinstance(value, Handle) and value._expr.shape):
         # A mask of the whole tensor with one value needs no positions: nothing has to run now.
-        v = emit1(TABLE["cast"], operand(value, "__setitem__"), self.dtype.name)
+        v = emit1(TABLE["cast"], cast_operand(self, value), self.dtype.name)
         write(self, emit(TABLE["where"], (expr_of(index), v, expr_of(self))))
         return
     view, advanced = basic_part(self, index)
     if not advanced and view is not self:
         remember(self, key, view)
-    v = cast_operand(self, value)
     if not advanced:
-        write(view, fitted(v, view._expr.shape))
+        write(view, fitted(cast_operand(self, value), view._expr.shape))
         return
+    if isinstance(value, Handle) and value._expr.dtype is not self.dtype and not takes_any_dtype(index, value):
+        raise mixed_dtypes(self.dtype, value._expr.dtype)
+    v = cast_operand(self, value)
     dims, indices = index_exprs(advanced)
     selected = emit(TABLE["index"], (expr_of(view), *indices), dims)
     e = emit(TABLE["index_put"], (expr_of(view), fitted(v, selected.shape), *indices), (dims, False))
@@ -288,6 +159,8 @@ def cast_operand(self: Tensor, value: Any) -> Expr:
     if isinstance(value, Handle):
         v = expr_of(value)
     else:
+        if value.__class__ in NUMBER:
+            value = typed(value, self._expr.dtype)
         v = operand(as_tensor(value) if isinstance(value, (list, np.ndarray)) else value, "__setitem__")
     dtype = self._expr.dtype
     return v if v.dtype is dtype else emit1(TABLE["cast"], v, dtype.name)
@@ -359,7 +232,7 @@ def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
 def scatter_with(input: Tensor, dim: int, index: Tensor, src: Any, mode: str, name: str) -> Tensor:
     """scatter with a mode of the op."""
     e, i = tensor_operand(input, name), index_operand(index, name, int32_allowed=True)
-    v = operand(src, name, 4, "src")
+    v = operand(typed(src, e.dtype) if src.__class__ in NUMBER else src, name, 4, "src")
     if not isinstance(src, Handle):
         v = emit1(TABLE["cast"], v, e.dtype.name)
         v = emit1(TABLE["expand"], v, i.shape) if i.shape else v
@@ -436,12 +309,12 @@ def _index_write(name: str, accumulate: bool) -> None:
         if len(i.shape) > 1:
             raise IndexOutOfRangeError(f"{name}(): Index is supposed to be a vector, but got dim: {len(i.shape)} with type: Long")
         d = normalise_dim(dim, max(len(e.shape), 1))
-        v = operand(source, name, 4, "source")
+        v = operand(typed(source, e.dtype) if source.__class__ in NUMBER else source, name, 4, "source")
         if v.dtype is not e.dtype and isinstance(source, Handle) and name != "index_fill":
             raise DTypeError(f"{name}(): self and source expected to have the same dtype, but got (self) {e.dtype.name} and "
                              f"(source) {v.dtype.name}")
         if alpha != 1:
-            v = emit2(TABLE["mul"], v, operand(alpha, name))
+            v = emit1(TABLE["cast"], emit2(TABLE["mul"], v, operand(alpha, name)), e.dtype.name)
         return Tensor(index_write(e, d, i, v, accumulate, name))
     fn.__name__ = name
     fn.__doc__ = f"``{name}``: entries ``index`` of one dimension of a copy of ``input`` changed."
@@ -492,12 +365,13 @@ def index_put(input: Tensor, indices: Any, values: Tensor, accumulate: bool = Fa
     e = tensor_operand(input, "index_put")
     v = tensor_operand(values, "index_put", 3, "values")
     if v.dtype is not e.dtype:
-        raise DTypeError(f"Index put requires the source and destination dtypes match, got {e.dtype.name} for the destination "
-                         f"and {v.dtype.name} for the source.")
-    base, advanced = basic_part(input.detach(), tuple(_FULL if i is None else i for i in indices))
+        raise mixed_dtypes(e.dtype, v.dtype)
+    base, advanced = basic_part(input.detach(), tuple(FULL if i is None else i for i in indices), numbers=False)
     dims, found = index_exprs(advanced)
-    region = emit(TABLE["index"], (e, *found), dims)
-    return Tensor(emit(TABLE["index_put"], (e, fitted(v, region.shape), *found), (dims, bool(accumulate))))
+    merged = emit1(TABLE["reshape"], e, base._expr.shape)           # dimensions that a mask covers are one
+    region = emit(TABLE["index"], (merged, *found), dims)
+    out = emit(TABLE["index_put"], (merged, fitted(v, region.shape), *found), (dims, bool(accumulate)))
+    return Tensor(emit1(TABLE["reshape"], out, e.shape))
 
 
 @function("take")
@@ -548,12 +422,14 @@ def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
     e, m = tensor_operand(input, "masked_fill"), tensor_operand(mask, "masked_fill", 2, "mask")
     if m.dtype is not bool_:
         raise DTypeError(f"masked_fill_ only supports boolean masks, but got mask with dtype {m.dtype.name}")
+    if value.__class__ in NUMBER and value.__class__ is not complex:
+        value = typed(value, e.dtype)
     v = operand(value, "masked_fill", 3, "value")
     if v.shape:
         raise ShapeMismatchError(f"masked_fill only supports a 0-dimensional value tensor, but got tensor with {len(v.shape)} "
                                  "dimension(s).")
     if v.dtype.category == 3 and e.dtype.category < 3:
-        raise DTypeError(f"value cannot be converted to type {e.dtype.name} without overflow")
+        raise overflow(e.dtype)
     return Tensor(emit(TABLE["where"], (m, emit1(TABLE["cast"], v, e.dtype.name), e)))
 
 

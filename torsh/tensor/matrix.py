@@ -9,7 +9,7 @@ from torsh.graph.handle import expr_of
 from torsh.ops.autocast import as_autocast
 from torsh.ops.common import cast
 from torsh.ops.contraction import einsum_expr, matmul_expr, tensordot_expr
-from torsh.ops.expr import TABLE, Expr, emit2
+from torsh.ops.expr import TABLE, Expr, emit1, emit2
 from torsh.tensor.arithmetic import promoted, scaled
 from torsh.tensor.function import METHODS, accepting_out, function, recorded_two, scalar_type_name, tensor_operand
 from torsh.tensor.tensor import Tensor
@@ -174,11 +174,12 @@ def _scaled_sum(input: Tensor, product: Tensor, beta: Any, alpha: Any, name: str
         input.expand(p.shape)
     except RuntimeError as error:
         raise ShapeMismatchError(str(error)) from None
-    alpha, beta = typed(alpha, p.dtype), typed(beta, p.dtype)
-    p = scaled(p, alpha, p.dtype, name)
-    if beta == 0:
-        return Tensor(p)
-    return Tensor(emit2(TABLE["add"], scaled(e, beta, p.dtype, name), p))
+    dtype = p.dtype
+    alpha, beta = typed(alpha, dtype), typed(beta, dtype)
+    p = scaled(p, alpha, dtype, name)
+    if beta != 0:
+        p = emit2(TABLE["add"], scaled(e, beta, dtype, name), p)
+    return Tensor(p if p.dtype is dtype else emit1(TABLE["cast"], p, dtype.name))
 
 
 @function("addmm", inplace=True)

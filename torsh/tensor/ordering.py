@@ -163,7 +163,7 @@ def searchsorted(sorted_sequence: Tensor, input: Any, *, out_int32: bool = False
     after = right or side == "right"
     if side is not None and side not in ("left", "right"):
         raise ShapeMismatchError(f"side can only be 'left' or 'right' but got {side}")
-    s, v = sorted_sequence.detach()._ndarray(), values.detach()._ndarray()  # type: ignore[attr-defined]
+    s, v = sortable(sorted_sequence), sortable(values)  # type: ignore[arg-type]
     if s.ndim != 1 and s.shape[:-1] != v.shape[:-1]:
         raise ShapeMismatchError("boundaries tensor should be 1 dimension or the first N-1 dimensions of boundaries tensor and "
                                  f"input value tensor must match, but we got boundaries tensor {list(s.shape)} and input value "
@@ -191,17 +191,23 @@ def bucketize(input: Any, boundaries: Tensor, *, out_int32: bool = False, right:
     return searchsorted(boundaries, input, out_int32=out_int32, right=right)  # type: ignore[no-any-return]
 
 
+def sortable(t: Tensor) -> Any:
+    """The elements as NumPy can sort them: it does not know where a bfloat16 NaN belongs."""
+    array = t.detach()._ndarray()
+    return array.astype(np.float32) if t.dtype.name == "bfloat16" else array
+
+
 @function("unique", out=False)
 def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False,
            dim: int | None = None) -> Any:
     """The distinct elements (or slices of a dimension), sorted; optionally with inverse positions and counts."""
-    array = input.detach()._ndarray()
+    array = sortable(input)
     if dim is None and not return_inverse:
         values, counts = distinct(array)
-        out = [from_array(values, input.dtype)]
     else:
         values, inverse, counts = np.unique(array, return_inverse=True, return_counts=True, axis=dim, equal_nan=False)
-        out = [from_array(values, input.dtype)]
+    out = [from_array(values.astype(input.dtype.numpy, copy=False), input.dtype)]
+    if dim is not None or return_inverse:
         if return_inverse:
             out.append(from_array(inverse.astype(np.int64, copy=False).reshape(array.shape if dim is None else -1), int64))
     if return_counts:

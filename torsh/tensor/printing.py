@@ -55,12 +55,10 @@ class Formatter:
             return
         finite = flat[np.isfinite(flat)]
         finite = finite[finite != 0]
-        special = [str(v) for v in flat[~np.isfinite(flat)].tolist()]
         if finite.size:
             low, high = float(np.abs(finite).min()), float(np.abs(finite).max())
             self.integers = bool(np.all(finite == np.ceil(finite)))
             self.choose(finite, low, high)
-        self.width = max([self.width, *(len(s) for s in special)])
         if options.sci_mode is not None:
             self.scientific = options.sci_mode
 
@@ -104,8 +102,7 @@ class ComplexFormatter:
     def __init__(self, values: np.ndarray[Any, Any], dtype: Any) -> None:
         real_dtype = dtype.to_real()
         self.real, self.imag = Formatter(values.real, real_dtype), Formatter(values.imag, real_dtype)
-        width = max(self.real.width, self.imag.width)
-        self.width = 2 * width + 2
+        self.width = self.real.width + self.imag.width + 1
 
     def format(self, value: Any) -> str:
         """One element."""

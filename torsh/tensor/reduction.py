@@ -64,7 +64,8 @@ def sum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DType |
         e = cast(e, int64)
     if e.dtype is bool_:
         return _truth(Tensor(e), dim, keepdim, "any")
-    return Tensor(reduce_with("sum", e, axes_of(dim, len(e.shape)), keepdim))
+    r = reduce_with("sum", e, axes_of(dim, len(e.shape)), keepdim)
+    return Tensor(cast(r, e.dtype) if e.dtype.category == 1 else r)
 
 
 @function("nansum", recall=True)
@@ -96,6 +97,9 @@ def nanmean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DTy
     """Mean of the elements that are not NaN."""
     if input.dtype.category < 2:
         raise DTypeError(f"nanmean(): expected input to have floating point or complex dtype but got {input.dtype.name}")
+    if dtype is not None and dtype.category < 2:
+        raise DTypeError("nanmean(): could not infer output dtype. Optional dtype must be either a floating point or complex dtype. "
+                         f"Got: {scalar_type_name(dtype)}")
     count = (~input.isnan()).sum(dim, keepdim)
     return nansum(input, dim, keepdim, dtype=dtype) / count  # type: ignore[no-any-return]
 
@@ -110,7 +114,8 @@ def prod(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DType 
         e = cast(e, int64)
     if e.dtype is bool_:
         return _truth(Tensor(e), dim, keepdim, "all")
-    return Tensor(reduce_with("prod", e, axes_of(dim, len(e.shape)), keepdim))
+    r = reduce_with("prod", e, axes_of(dim, len(e.shape)), keepdim)
+    return Tensor(cast(r, e.dtype) if e.dtype.category == 1 else r)
 
 
 def not_empty(e: Expr, axes: tuple[int, ...], name: str, dim: Any) -> None:
@@ -235,9 +240,11 @@ def all_(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
 
 def _truth(input: Tensor, dim: Any, keepdim: bool, name: str) -> Tensor:
     e = tensor_operand(input, name)
-    axes = axes_of(dim, len(e.shape), empty_is_all=True)
     kind = e.dtype
     truth = cast(e, bool_)
+    if isinstance(dim, (tuple, list)) and not dim:      # other reductions take no dimensions for all
+        return Tensor(cast(truth, kind) if kind.name == "uint8" else truth)
+    axes = axes_of(dim, len(e.shape), empty_is_all=True)
     if 0 in [e.shape[a] for a in axes]:
         shape = tuple(1 if i in axes else n for i, n in enumerate(e.shape) if keepdim or i not in axes)
         value = constant(name == "all", bool_)
@@ -378,7 +385,7 @@ def renorm(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
     axis = normalise_dim(dim, input.ndim)
     others = tuple(i for i in range(input.ndim) if i != axis)
     norms = vector_norm(input.float() if input.dtype.itemsize == 2 else input, p, others, True)
-    factor = (norms > maxnorm).to(norms.dtype) * (maxnorm / (norms + 1e-7) - 1) + 1
+    factor = (maxnorm / (norms + 1e-7)).where(norms > maxnorm, norms.new_ones(()))
     return input * factor.to(input.dtype)  # type: ignore[no-any-return]
 
 

@@ -11,6 +11,7 @@ from torsh.core.shape import contiguous_strides, normalise_dim
 from torsh.core.size import Size
 from torsh.graph.handle import Handle, expr_of, make_view, requires_grad, write
 from torsh.ops.expr import TABLE, emit1
+from torsh.ops.reinterpretation import reinterpreted_geometry
 from torsh.ops.shape import constant_pad_expr
 from torsh.tensor.function import METHODS, NAMESPACES, function, tensor_operand, viewed
 from torsh.tensor.tensor import Tensor, become
@@ -81,24 +82,18 @@ def view(self: Tensor, *shape: Any, **options: Any) -> Tensor:
 
 def view_as_dtype(self: Tensor, dtype: Any) -> Tensor:
     """The same bytes read as another dtype."""
-    from torsh.graph.window import storage_of
-    from torsh.tensor.tensor import from_storage
     if dtype is self.dtype:
         return view_of(self, "reshape", self._expr.shape)  # type: ignore[no-any-return]
-    old, new = self.dtype.itemsize, dtype.itemsize
-    shape = list(self._expr.shape)
-    if old != new:
-        if not shape:
-            raise ShapeMismatchError(f"self.dim() cannot be 0 to view {self.dtype.name} as {dtype.name} (different element "
-                                     "sizes)")
-        if shape[-1] * old % new:
-            raise ShapeMismatchError(f"self.size(-1) must be divisible by {new // old} to view {self.dtype.name} as "
-                                     f"{dtype.name} (different element sizes), but got {shape[-1]}")
-        shape[-1] = shape[-1] * old // new
-    source = self if self._root is None else self.contiguous().clone() if self._root is not None else self
-    storage = storage_of(source)
-    storage.shared = True
-    return from_storage(storage, tuple(shape), dtype)
+    names = (self.dtype.name, dtype.name)
+    reinterpreted_geometry(names, *self._geometry())            # raises where the bytes do not lie as they should
+    return view_of(self, "reinterpret", names)  # type: ignore[no-any-return]
+
+
+def flat_memory(t: Tensor) -> Tensor:
+    """All of the memory that a tensor lies in, as elements of its dtype, in one dimension."""
+    root = t if t._root is None else t._root
+    flat = view_of(root, "reshape", (root.numel(),))
+    return flat if root.dtype is t.dtype else view_as_dtype(flat, t.dtype)
 
 
 METHODS["view"] = view
@@ -376,6 +371,8 @@ def as_strided(input: Tensor, size: Any, stride: Any, storage_offset: int | None
     if any(s < 0 for s in stride):
         raise ShapeMismatchError(f"as_strided: Negative strides are not supported at the moment, got strides: {list(stride)}")
     base = input if input._root is None else input._root
+    if base.dtype is not input.dtype:
+        base = flat_memory(input)
     offset = input.storage_offset() if storage_offset is None else storage_offset
     need = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True)) + 1 if 0 not in size else 0
     if need > base.numel():
@@ -397,7 +394,7 @@ def resize_(self: Tensor, *size: Any, memory_format: Any = None) -> Tensor:
     if requires_grad(self):
         raise AutogradError("cannot resize variables that require grad")
     base = self if self._root is None else self._root
-    count, wanted = base.numel(), math.prod(shape)
+    count, wanted = base.nbytes // self.dtype.itemsize, math.prod(shape)
     if shape == self._expr.shape:
         return self
     if not wanted or self.storage_offset() + wanted <= count:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 from math import prod
 from typing import TYPE_CHECKING, Any, Final
 
@@ -486,6 +487,8 @@ def adopt(t: Any, source: Any) -> None:
 
 def become(t: Any, view: Any) -> Any:
     """Let a tensor take the shape of a view of it (``t_``, ``squeeze_`` ...); returns the tensor."""
+    if view is t:
+        return t
     if view._root is not t:
         t._chain, t._expr, t._token, t._version = view._chain, view._expr, view._token, view._version
         return t
@@ -498,6 +501,14 @@ def become(t: Any, view: Any) -> Any:
     if root._storage is None:
         recording.window.pending.append(root)
     t._storage, t._home, t._history = None, None, None
+    leaves = recording.window.leaves
+    for position, leaf_handle in enumerate(leaves):
+        if leaf_handle is t:
+            leaves[position] = root         # gradients go on behind it
+    if t._version:                          # nobody notes a tensor's views: the collector knows them
+        for other in gc.get_referrers(t):
+            if isinstance(other, Handle) and other._root is t:
+                other._root = root
     t._root, t._chain, t._expr, t._token, t._version = root, view._chain, view._expr, None, -1
     return t
 
