@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any, Final
 
 import numpy as np
@@ -45,6 +46,23 @@ def to(self: Tensor, *args: Any, dtype: DType | None = None, device: Any = None,
         require_available(device)
     out = self if dtype is None else converted(self, dtype)
     return clone(self) if copy and out is self else out  # type: ignore[no-any-return]
+
+
+class _VariableType(type):
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return isinstance(instance, Tensor)
+
+
+class Variable(metaclass=_VariableType):
+    """The older name of tensors: ``Variable(t, requires_grad)`` is a leaf with the memory of ``t``."""
+
+    def __new__(cls, data: Any = None, requires_grad: bool = False, volatile: Any = None) -> Any:
+        """The leaf."""
+        if data is not None and not isinstance(data, Tensor):
+            raise ArgumentTypeError(f"Variable data has to be a tensor, but got {type(data).__name__}")
+        if volatile is not None:
+            warnings.warn("volatile was removed and now has no effect. Use `with torsh.no_grad():` instead.", stacklevel=2)
+        return (Tensor() if data is None else data.detach()).requires_grad_(requires_grad)
 
 
 def contiguous(self: Tensor, memory_format: Any = None) -> Tensor:
