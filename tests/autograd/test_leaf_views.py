@@ -53,3 +53,19 @@ def test_variable_errors() -> None:
         Variable(torsh.tensor([1]), requires_grad=True)
     with pytest.warns(UserWarning, match="volatile was removed"):
         Variable(torsh.ones(1), volatile=True)
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_a_view_that_is_used_under_no_grad_first_keeps_its_gradient(written: bool) -> None:
+    """After its window has run (or its root was written), a view is derived anew: the mode at that time does not matter."""
+    weight = torsh.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    view = weight[1:]
+    kept = torsh.zeros(2)
+    torsh.synchronize()
+    with torsh.no_grad():
+        if written:
+            weight.mul_(2)
+        kept.copy_(view * 1)
+    assert view.requires_grad
+    (kept * view).sum().backward()
+    assert weight.grad.tolist() == ([0.0, 4.0, 6.0] if written else [0.0, 2.0, 3.0])

@@ -11,6 +11,7 @@ A handle is either
 """
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from sys import getrefcount
 from typing import TYPE_CHECKING, Any, Final
@@ -182,10 +183,13 @@ def renew(window: Window) -> None:
 def derive(t: Any, root_expr: Expr, window: Window) -> Expr:
     """The expression of a view, from its root's."""
     through = t._extra.get("through") if t._extra else None
-    if through is None:
-        e = apply_chain(root_expr, t._chain)
-    else:                                   # a view of an autograd leaf that is itself a view
-        e = apply_chain(expr_of(through), t._chain[len(through._chain):])
+    chain = t._chain
+    if through is not None:                 # a view of an autograd leaf that is itself a view
+        root_expr, chain = expr_of(through), chain[len(through._chain):]
+    if root_expr.requires_grad and not recording.grad_enabled:
+        e = with_gradients(apply_chain, root_expr, chain)       # the chain says where gradients stop, not who asks first
+    else:
+        e = apply_chain(root_expr, chain)
     t._version = t._root._version
     if t._leaf_grad:
         e = make_variable(t, e, window)
@@ -356,10 +360,15 @@ def former(t: Any, history: Any) -> Any:
 
 def keep_history(old: Expr, new: Expr) -> Expr:
     """The value of ``new`` with the gradient history of ``old``."""
+    return with_gradients(emit2, TABLE["replace_value"], old, new)
+
+
+def with_gradients(record: Callable[..., Expr], *args: Any) -> Expr:
+    """``record(*args)``, with gradients recorded even under ``no_grad``."""
     saved = recording.memo, recording.grad_enabled
     recording.memo, recording.grad_enabled = MEMO_GRAD, True
     try:
-        return emit2(TABLE["replace_value"], old, new)
+        return record(*args)
     finally:
         recording.memo, recording.grad_enabled = saved
 
