@@ -10,6 +10,7 @@ from torsh.tensor import (  # noqa: F401
     creation,
     indexing,
     joining,
+    legacy,
     matrix,
     ordering,
     printing,

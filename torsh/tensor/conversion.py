@@ -11,7 +11,7 @@ from torsh.core import dtype as dtypes
 from torsh.core.device import device as Device
 from torsh.core.device import require_available
 from torsh.core.dtype import DType, result_type
-from torsh.core.errors import ArgumentTypeError, AutogradError, DTypeError, ShapeMismatchError
+from torsh.core.errors import ArgumentTypeError, AutogradError, DTypeError, InvalidArgumentError, ShapeMismatchError
 from torsh.graph.handle import Handle, expr_of, make_view, requires_grad
 from torsh.ops.expr import TABLE, emit1, promotion_priority
 from torsh.tensor.function import METHODS, NAMESPACES, NUMBER, assign, check_writable, function, operand, tensor_operand
@@ -98,11 +98,17 @@ for _name, _dtype in CONVERSIONS.items():
 
 
 def type_(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
-    """The name of the tensor's type, or the tensor in another dtype."""
+    """The name of the tensor's type, or the tensor in another dtype (a dtype, ``torsh.LongTensor``, or such a type's name)."""
     from torsh.tensor.function import scalar_type_name
+    from torsh.tensor.legacy import TENSOR_TYPES, TensorType
     if dtype is None:
         return f"torsh.{scalar_type_name(self.dtype)}Tensor"
-    return converted(self, dtype)
+    if isinstance(dtype, str):
+        package, _, name = dtype.rpartition(".")
+        if package not in ("torsh", "torch") or name not in TENSOR_TYPES:
+            raise InvalidArgumentError(f"invalid type: '{dtype}'")
+        dtype = TENSOR_TYPES[name]
+    return converted(self, dtype.dtype if isinstance(dtype, TensorType) else dtype)
 
 
 def cpu(self: Tensor, memory_format: Any = None) -> Tensor:
