@@ -115,3 +115,23 @@ def test_dims_compare_as_numbers():
     n = tape.input(0, 12)
     assert n == 12 and n != 11 and 3 < n and n >= 12 and hash(n) == hash(12) and bool(n) and isinstance(n, Dim)
     assert tape.function([n])([13]) is None
+
+
+def test_large_programs_have_to_be_met_more_often():
+    def choose(numbers):
+        rows = [data(40).mul(1.5 + i).exp() for i in range(len(numbers))]
+        for _ in range(4):
+            rows = [a * 0.5 + a.sin() * b for a, b in zip(rows, rows[1:] + rows[:1], strict=True)]
+        total = rows[0][0] * 0
+        for row, k in zip(rows, numbers, strict=True):
+            total = total + row[k]
+        return total.item()
+
+    known = program.templates_by_skeleton.known
+    known.clear()
+    rng = np.random.default_rng(3)
+    made = []
+    for _ in range(5):
+        choose(rng.integers(1, 39, 40).tolist())
+        made.append(sum(len(found or ()) for found in known.values()))
+    assert made[1] == 0 and made[-1] >= 1 and made[-1] == made[-2]

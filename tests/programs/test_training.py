@@ -70,3 +70,23 @@ def test_state_dict_round_trip(tmp_path):
     assert torsh.equal(model(x), other(x))
     with pytest.raises(RuntimeError, match="Missing key"):
         other.load_state_dict({})
+
+
+def test_gradients_go_on_behind_a_compiled_function():
+    weight = torsh.tensor([1.0, 2.0], requires_grad=True)
+    seen = {}
+
+    def forward(x):
+        seen["hidden"] = x * weight
+        return seen["hidden"] * weight
+
+    run = torsh.compile(forward)
+    for scale in (1.0, 2.0, 3.0):
+        x = torsh.tensor([scale, scale])
+        weight.grad = None
+        run(x).sum().backward()
+        assert weight.grad.tolist() == [2 * scale, 4 * scale]
+        assert seen["hidden"].tolist() == [scale, 2 * scale]
+    with torsh.no_grad():
+        outs = [run(torsh.full((2,), k)).tolist() for k in (1.0, 2.0)]
+    assert outs == [[1.0, 4.0], [2.0, 8.0]]

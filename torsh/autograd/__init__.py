@@ -18,7 +18,7 @@ def __getattr__(name: str) -> Any:
     if name in ("gradcheck", "gradgradcheck", "GradcheckError"):
         return getattr(importlib.import_module("torsh.autograd.numerical"), name)
     if name == "Variable":
-        return importlib.import_module("torsh.tensor.tensor").Tensor
+        return importlib.import_module("torsh.tensor.conversion").Variable
     raise AttributeError(f"module 'torsh.autograd' has no attribute {name!r}")
 
 

@@ -81,7 +81,7 @@ def residuals_of(head: Expr, gradients: Sequence[Expr], seed: Expr) -> list[Expr
     return list(found)
 
 
-def inputs_of(head: Expr, live: dict[Expr, int]) -> list[tuple[Expr, int]] | None:
+def inputs_of(head: Expr, live: dict[Expr, int], window: Window) -> list[tuple[Expr, int]] | None:
     """Live handles, leaves, variables and numbers that an expression is computed from; None if not from them alone."""
     found: dict[Expr, int] = {}
     seen: set[Expr] = set()
@@ -91,13 +91,21 @@ def inputs_of(head: Expr, live: dict[Expr, int]) -> list[tuple[Expr, int]] | Non
         if e in seen:
             continue
         seen.add(e)
-        if e in live or e.op is LEAF_OP or e.op is SCALAR_OP:
+        if e in live or e.op is LEAF_OP or e.op is SCALAR_OP or leaf_view(e, window):
             found[e] = live.get(e, -1)
         elif e.op in (FUNCTION_NODE, FUNCTION_OUTPUT, VARIABLE_OP):
             return None
         else:
             stack.extend(e.args)
     return list(found.items())
+
+
+def leaf_view(e: Expr, window: Window) -> bool:
+    """Is this a view that is an autograd leaf (``detach().requires_grad_()``), as it is now?"""
+    if e.op is not VARIABLE_OP:
+        return False
+    t = window.variables[e.attr]  # type: ignore[call-overload]
+    return t._root is not None and t._expr is e and t._version == t._root._version
 
 
 Target = tuple[Any, Any]        # a handle, and the history that it had when it became a target
@@ -145,7 +153,7 @@ class Source:
             return scalar_expr(self.number)
         t, history = self.handle, self.history
         if t._root is not None:
-            if t._version != self.version:
+            if t._root._version != self.version:
                 raise modified_error()
             return expr_of(t)
         if t._storage is self.storage and t._history is history:
@@ -166,7 +174,7 @@ class Segment:
         self.residuals = residuals
         self.targets: list[Target] = []
         self.order = order
-        self.sources: list[Source] | None = []      # what the handle's value can be computed from again
+        self.sources: list[Source | None] | None = []      # what the handle's value can be computed from again
 
     def backward(self, t: Any, gradient: Any, state: Accumulator) -> None:
         """Send the gradient of handle ``t`` on to the targets."""
@@ -192,12 +200,12 @@ class Segment:
     def backward_again(self, g: Expr, state: Accumulator) -> None:
         """:meth:`backward` whose result is differentiable in all that the value was computed from: it is recorded anew."""
         inputs = self.plan.inputs
-        if inputs is None:
+        sources = [source for source in self.sources or () if source is not None]
+        if inputs is None or len(sources) < len(inputs):
             raise AutogradError("create_graph: the graph of this value has a custom function, or a parameter that was written in "
                                 "place, behind values that have been read already. Call backward before values are read "
                                 "(item(), print, numpy()).")
-        assert self.sources is not None
-        bind = {e: source.expr() for (e, _), source in zip(inputs, self.sources, strict=True)}
+        bind = {e: source.expr() for (e, _), source in zip(inputs, sources, strict=True)}
         with GradientRecording(True):
             head, = substitute([self.plan.head], bind)
             found = propagate([(head, g)])
@@ -277,6 +285,10 @@ class HistoryPlan:
         self.copies: list[tuple[int, Expr]] = []    # live handles that have the value of a leaf or variable
         self.freed: list[int] = []
 
+    def is_open(self) -> bool:
+        """Is there a handle whose backward has not been taken?"""
+        return bool(self.heads or self.copies)
+
     def attach(self, window: Window, live: list[Any], residuals: list[Any]) -> None:
         """Give each live handle its history after a run."""
         for i in self.freed:
@@ -317,13 +329,15 @@ def nobody(e: Expr) -> Any:
     return materialised(Window.tensor_class, None, leaf(-1, e.shape, e.dtype, False))  # type: ignore[arg-type]
 
 
-def source_of(e: Expr, number: int, window: Window, live: list[Any]) -> Source:
-    """What a segment computes its value from again: see :func:`inputs_of`."""
+def source_of(e: Expr, number: int, window: Window, live: list[Any]) -> Source | None:
+    """What a segment computes its value from again: see :func:`inputs_of`. None if nobody has it any more."""
     if number >= 0:
         return Source(None, live[number], live[number]._storage)
     position: Any = e.attr
     if e.op is SCALAR_OP:
         return Source(window.scalars[position])
+    if e.op is VARIABLE_OP:
+        return Source(None, window.variables[position]) if leaf_view(e, window) else None
     return Source(None, window.leaves[position], window.storages[position])
 
 
@@ -355,7 +369,7 @@ def plan_history(window: Window, live: list[Any]) -> HistoryPlan | None:
             continue
         plan = SegmentPlan(e, stop, rank[e])
         if any(r.requires_grad for r in plan.residuals):
-            plan.inputs = inputs_of(e, numbers)
+            plan.inputs = inputs_of(e, numbers, window)
         result.segments.append((number, plan, [positions.setdefault(r, len(positions)) for r in plan.residuals]))
     result.residuals = list(positions)
     return result

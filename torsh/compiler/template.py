@@ -19,7 +19,8 @@ from torsh.ops.expr import CONSTANT_OP, LEAF_OP, SCALAR_OP, Expr, recording
 
 MOST_TEMPLATES: Final = 12         # of one skeleton
 MOST_SKELETONS: Final = 1024
-MOST_NODES: Final = 400
+MOST_NODES: Final = 8000
+NODES_A_MEETING: Final = 400        # a template costs about three compilations: larger programs have to be met more often
 
 
 class Skeleton:
@@ -153,6 +154,7 @@ class Templates:
 
     def __init__(self) -> None:
         self.known: dict[Any, list[Template] | None] = {}
+        self.missed: dict[Any, int] = {}        # how often no template held
 
     def find(self, skeleton: Skeleton) -> Plan | None:
         """The plan of a program whose skeleton has a template that holds for its integers."""
@@ -170,10 +172,15 @@ class Templates:
         if skeleton.key not in self.known:
             if len(self.known) >= MOST_SKELETONS:
                 self.known.clear()
+                self.missed.clear()
             self.known[skeleton.key] = []
+            self.missed[skeleton.key] = 0
             return False
         templates = self.known[skeleton.key]
-        return templates is not None and len(templates) < MOST_TEMPLATES and len(skeleton.order) <= MOST_NODES
+        if templates is None or len(templates) >= MOST_TEMPLATES or len(skeleton.order) > MOST_NODES:
+            return False
+        self.missed[skeleton.key] += 1
+        return self.missed[skeleton.key] > len(skeleton.order) // NODES_A_MEETING
 
     def add(self, skeleton: Skeleton, plan: Plan, tape: Tape) -> None:
         """Keep a plan over symbolic integers, if it is made of calls only."""

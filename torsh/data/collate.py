@@ -9,26 +9,18 @@ import numpy as np
 
 import torsh
 from torsh.core.errors import ArgumentTypeError, ShapeMismatchError
-from torsh.tensor.tensor import Tensor, from_array
+from torsh.tensor.joining import joined_at_once
+from torsh.tensor.tensor import Tensor
 
 __all__ = ["collate", "default_collate", "default_collate_fn_map", "default_convert"]
 
 _MESSAGE: Final = "default_collate: batch must contain tensors, numpy arrays, numbers, dicts or lists; found {}"
 
 
-def ready(t: Any) -> bool:
-    """Does the tensor's value lie in memory, and does it take part in no gradient?"""
-    root = t if t._root is None else t._root
-    return root._storage is not None and not t.requires_grad
-
-
 def stack_tensors(batch: Sequence[Any], *, collate_fn_map: Any = None) -> Any:
     """One tensor with a new first dimension; copied at once where the values are at hand, otherwise recorded."""
-    if type(batch[0]) is Tensor and all(type(t) is Tensor and ready(t) for t in batch):
-        first = batch[0]
-        if all(t.shape == first.shape and t.dtype is first.dtype for t in batch):
-            return from_array(np.stack([t._ndarray() for t in batch]), first.dtype)
-    return torsh.stack(list(batch), 0)
+    copied = joined_at_once(batch, 0, np.stack)
+    return torsh.stack(list(batch), 0) if copied is None else copied
 
 
 def stack_arrays(batch: Sequence[Any], *, collate_fn_map: Any = None) -> Any:

@@ -16,6 +16,7 @@ from torsh.graph.handle import Handle, materialised
 from torsh.graph.window import Window, flush, live_handles, run_window
 from torsh.ops.expr import Expr, recording
 
+MISSING: Final = object()
 KEY_LIMIT: Final = 256            # captured programs kept per compiled function
 
 
@@ -65,7 +66,7 @@ class Compiled:
     def __init__(self, fn: Callable[..., Any]) -> None:
         functools.update_wrapper(self, fn)
         self.function = fn
-        self.cache: dict[Any, Captured] = {}
+        self.cache: dict[Any, Captured | None] = {}     # None: recorded anew every time, see goes_on_outside()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if recording.capture is not None:           # a compiled function inside of a captured step is part of it
@@ -74,11 +75,13 @@ class Compiled:
         key: Any = (Structure.version, recording.grad_enabled)
         if args or kwargs:
             key = (*key, describe(args, tensors), describe(kwargs, tensors))
-        entry = self.cache.get(key)
-        if entry is None:
+        entry: Any = self.cache.get(key, MISSING)
+        if entry is MISSING:
             if len(self.cache) >= KEY_LIMIT:
                 self.cache.clear()
             return self.capture(args, kwargs, tensors, key)
+        if entry is None:
+            return self.function(*args, **kwargs)
         return replay(entry, tensors)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
@@ -100,7 +103,7 @@ class Compiled:
             return out                               # another thread interfered: this call stands, nothing is remembered
         entry = connect(window, state, tensors, out)
         if key[0] == Structure.version:
-            self.cache[key] = entry
+            self.cache[key] = None if goes_on_outside(entry) else entry
         return out
 
 
@@ -146,6 +149,12 @@ def connect(window: Window, state: Capture, tensors: list[Any], out: Any) -> Cap
     entry.grads = [(p, p._grad) for p in window.variables + entry.leaves if p._grad is not None]
     windows.release(window)
     return entry
+
+
+def goes_on_outside(entry: Captured) -> bool:
+    """May somebody call backward on what the function has computed? A compiled model is not a whole step: its calls are recorded,
+    so that its backward and the loss are in one program with it, and every result has its own history."""
+    return entry.program is not None and entry.program.history is not None and entry.program.history.is_open()
 
 
 def flatten(out: Any) -> list[Any]:

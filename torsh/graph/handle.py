@@ -11,6 +11,7 @@ A handle is either
 """
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from sys import getrefcount
 from typing import TYPE_CHECKING, Any, Final

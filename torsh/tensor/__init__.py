@@ -12,6 +12,7 @@ from torsh.tensor import (  # noqa: F401
     creation,
     indexing,
     joining,
+    legacy,
     matrix,
     ordering,
     printing,

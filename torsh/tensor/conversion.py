@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any, Final
 
 import numpy as np
@@ -10,7 +11,7 @@ from torsh.core import dtype as dtypes
 from torsh.core.device import device as Device
 from torsh.core.device import require_available
 from torsh.core.dtype import DType, result_type
-from torsh.core.errors import ArgumentTypeError, AutogradError, DTypeError, ShapeMismatchError
+from torsh.core.errors import ArgumentTypeError, AutogradError, DTypeError, InvalidArgumentError, ShapeMismatchError
 from torsh.graph.handle import Handle, expr_of, make_view, requires_grad
 from torsh.ops.expr import TABLE, emit1, promotion_priority
 from torsh.tensor.function import METHODS, NAMESPACES, NUMBER, assign, check_writable, function, operand, tensor_operand
@@ -47,6 +48,23 @@ def to(self: Tensor, *args: Any, dtype: DType | None = None, device: Any = None,
     return clone(self) if copy and out is self else out  # type: ignore[no-any-return]
 
 
+class _VariableType(type):
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return isinstance(instance, Tensor)
+
+
+class Variable(metaclass=_VariableType):
+    """The older name of tensors: ``Variable(t, requires_grad)`` is a leaf with the memory of ``t``."""
+
+    def __new__(cls, data: Any = None, requires_grad: bool = False, volatile: Any = None) -> Any:
+        """The leaf."""
+        if data is not None and not isinstance(data, Tensor):
+            raise ArgumentTypeError(f"Variable data has to be a tensor, but got {type(data).__name__}")
+        if volatile is not None:
+            warnings.warn("volatile was removed and now has no effect. Use `with torsh.no_grad():` instead.", stacklevel=2)
+        return (Tensor() if data is None else data.detach()).requires_grad_(requires_grad)
+
+
 def contiguous(self: Tensor, memory_format: Any = None) -> Tensor:
     """The tensor itself if its elements lie in order, else a copy."""
     return self if self.is_contiguous() else clone(self)  # type: ignore[no-any-return]
@@ -80,11 +98,17 @@ for _name, _dtype in CONVERSIONS.items():
 
 
 def type_(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
-    """The name of the tensor's type, or the tensor in another dtype."""
+    """The name of the tensor's type, or the tensor in another dtype (a dtype, ``torsh.LongTensor``, or such a type's name)."""
     from torsh.tensor.function import scalar_type_name
+    from torsh.tensor.legacy import TENSOR_TYPES, TensorType
     if dtype is None:
         return f"torsh.{scalar_type_name(self.dtype)}Tensor"
-    return converted(self, dtype)
+    if isinstance(dtype, str):
+        package, _, name = dtype.rpartition(".")
+        if package not in ("torsh", "torch") or name not in TENSOR_TYPES:
+            raise InvalidArgumentError(f"invalid type: '{dtype}'")
+        dtype = TENSOR_TYPES[name]
+    return converted(self, dtype.dtype if isinstance(dtype, TensorType) else dtype)
 
 
 def cpu(self: Tensor, memory_format: Any = None) -> Tensor:

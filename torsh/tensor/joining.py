@@ -2,7 +2,8 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from torsh.core.dtype import int64
 from torsh.core.errors import ArgumentTypeError, DTypeError, InvalidArgumentError, ShapeMismatchError
 from torsh.core.shape import normalise_dim
 from torsh.graph.handle import Handle, expr_of
-from torsh.ops.expr import TABLE, Expr, emit, emit1
+from torsh.ops.expr import TABLE, Expr, emit, emit1, recording
 from torsh.ops.shape import constant_pad_expr
 from torsh.tensor.function import METHODS, NAMESPACES, function, recorded
 from torsh.tensor.shaping import expand, reshape, shape_argument, unsqueeze
@@ -33,11 +34,44 @@ def tensors_argument(tensors: Any, name: str) -> list[Tensor]:
     return items
 
 
+# Joins of fewer tensors are recorded.
+MANY: Final = 4
+
+
+def ready(t: Any) -> bool:
+    """Does the tensor's value lie in memory, and does it take part in no gradient?"""
+    root = t if t._root is None else t._root
+    return type(t) is Tensor and root._storage is not None and not t.requires_grad
+
+
+def joined_at_once(items: Sequence[Any], dim: int, join: Any) -> Tensor | None:
+    """The values of tensors that are at hand, copied with NumPy (``join``: its ``stack`` or ``concatenate``); else None.
+
+    Which samples a batch is made of (of a replay buffer, of episodes) changes from step to step, and with it the program that
+    a join were part of.
+    """
+    first = items[0]
+    if recording.capture is not None or not all([ready(t) for t in items]):
+        return None
+    shape = first.shape
+    same = join is np.stack
+    if not -len(shape) - same <= dim < len(shape) + same:
+        return None
+    along = None if same else dim % len(shape)
+    for t in items:
+        if t.dtype is not first.dtype or t.ndim != len(shape) or any(
+                a != b and d != along for d, (a, b) in enumerate(zip(shape, t.shape, strict=True))):
+            return None
+    return from_array(join([t._ndarray() for t in items], dim), first.dtype)
+
+
 @function("cat", method=False, aliases=("concat", "concatenate"))
 def cat(tensors: Any, dim: int = 0, *, axis: int | None = None) -> Tensor:
     """Tensors joined along an existing dimension."""
     items = tensors_argument(tensors, "cat")
-    return recorded(_cat, tuple(items), (dim if axis is None else axis,))  # type: ignore[no-any-return]
+    dim = dim if axis is None else axis
+    copied = joined_at_once(items, dim, np.concatenate) if len(items) >= MANY else None
+    return recorded(_cat, tuple(items), (dim,)) if copied is None else copied
 
 
 def _cat(*operands: Any) -> Expr:
@@ -51,7 +85,9 @@ def _cat(*operands: Any) -> Expr:
 @function("stack", method=False)
 def stack(tensors: Any, dim: int = 0) -> Tensor:
     """Tensors of one shape joined along a new dimension."""
-    return recorded(_stack, tuple(tensors_argument(tensors, "stack")), (dim,))  # type: ignore[no-any-return]
+    items = tensors_argument(tensors, "stack")
+    copied = joined_at_once(items, dim, np.stack) if len(items) >= MANY else None
+    return recorded(_stack, tuple(items), (dim,)) if copied is None else copied
 
 
 def _stack(*operands: Any) -> Expr:
