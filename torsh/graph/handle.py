@@ -321,6 +321,7 @@ def write(t: Any, e: Expr) -> None:
 def write_root(t: Any, e: Expr, window: Window) -> None:
     """:func:`write` for a handle that owns its storage."""
     old = t._expr if t._token is window.token or t._storage is not None else synchronise_handle(t)
+    home = None
     if t._leaf_grad:
         if not (e.op is VARIABLE_OP and window.variables[e.attr] is t):  # type: ignore[call-overload]
             e = make_variable(t, e, window)
@@ -333,14 +334,16 @@ def write_root(t: Any, e: Expr, window: Window) -> None:
             position = position_of(t._storage, window) if window.renewed else -1
         if t._history is not None and position >= 0:
             window.leaves[position] = former(t, t._history)
-        t._home = (t._storage, position)
-        t._storage = None
+        home = (t._storage, position)
         window.pending.append(t)
+    if t._version:
+        renew(window)
+        t._version += 1
+    if home is not None:                # from here on no calls: interrupts find the handle as it was, or written
+        t._home = home
+        t._storage = None
     t._history = None
     t._expr = e
-    if t._version:
-        t._version += 1
-        renew(window)
     t._token = window.token
 
 

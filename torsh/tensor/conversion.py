@@ -1,17 +1,21 @@
 """Copies, dtypes, devices, complex parts and exchange with NumPy and DLPack."""
 from __future__ import annotations
 
+import ctypes
 import math
+import mmap
 from typing import Any, Final
 
 import numpy as np
 
+from torsh.backend.base import Storage
 from torsh.core import dtype as dtypes
 from torsh.core.device import device as Device
 from torsh.core.device import require_available
 from torsh.core.dtype import DType, result_type
 from torsh.core.errors import ArgumentTypeError, AutogradError, DTypeError, ShapeMismatchError
 from torsh.graph.handle import Handle, expr_of, make_view, requires_grad
+from torsh.graph.window import flush, storage_of
 from torsh.ops.expr import TABLE, emit1, promotion_priority
 from torsh.tensor.function import METHODS, NAMESPACES, NUMBER, assign, check_writable, function, operand, tensor_operand
 from torsh.tensor.tensor import Tensor, from_array
@@ -98,6 +102,24 @@ def to_device(self: Tensor, device: Any) -> Tensor:
     return self
 
 
+def is_shared(self: Tensor) -> bool:
+    """Is the tensor in memory that forked processes share (see :func:`share_memory_`)?"""
+    return self.device.type != "cpu" or isinstance(storage_of(self if self._root is None else self._root).owner, mmap.mmap)
+
+
+def share_memory_(self: Tensor) -> Tensor:
+    """Move the tensor, and all that it shares memory with, to memory that processes forked from now on share."""
+    owner = self if self._root is None else self._root
+    flush()                                     # nothing recorded refers to the old memory any more
+    if not is_shared(owner):
+        old = storage_of(owner)
+        memory = mmap.mmap(-1, max(old.nbytes, 1))
+        new = Storage(ctypes.addressof(ctypes.c_char.from_buffer(memory)), old.nbytes, memory, shared=True)
+        ctypes.memmove(new.pointer, old.pointer, old.nbytes)
+        owner._storage = new
+    return self
+
+
 METHODS.update({
     "to": to, "contiguous": contiguous, "copy_": copy_, "type": type_, "cpu": cpu, "to_device": to_device,
     "to_device_async": to_device, "to_dtype": converted,
@@ -106,8 +128,7 @@ METHODS.update({
     "is_floating_point": lambda self: self.dtype.is_floating_point,
     "is_complex": lambda self: self.dtype.is_complex,
     "is_signed": lambda self: self.dtype.is_signed,
-    "is_shared": lambda self: False,
-    "share_memory_": lambda self: self,
+    "is_shared": is_shared, "share_memory_": share_memory_,
     "pin_memory": lambda self, device=None: self,
     "is_pinned": lambda self, device=None: False,
     "is_conj": lambda self: False,
