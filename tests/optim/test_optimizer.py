@@ -254,3 +254,16 @@ def test_tensor_learning_rates_are_filled_in_place():
     optimizer.step()
     scheduler.step()
     assert optimizer.param_groups[0]["lr"] is rate and rate.item() == 0.5
+
+
+def test_lbfgs_moves_complex_parameters():
+    parameter = torsh.tensor([3 + 4j, -1j], requires_grad=True)
+    optimizer = torsh.optim.LBFGS([parameter], lr=0.5, line_search_fn="strong_wolfe")
+
+    def closure():
+        optimizer.zero_grad()
+        loss = (parameter - 1).abs().square().sum()
+        loss.backward()
+        return loss
+    optimizer.step(closure)
+    assert (parameter - 1).abs().max().item() < 1e-3

@@ -14,7 +14,7 @@ from torsh.core.device import device as Device
 from torsh.core.device import require_available
 from torsh.core.dtype import DType, result_type
 from torsh.core.errors import ArgumentTypeError, AutogradError, DTypeError, ShapeMismatchError
-from torsh.graph.handle import Handle, expr_of, make_view, requires_grad
+from torsh.graph.handle import Handle, expr_of, make_view, make_views, requires_grad
 from torsh.graph.window import flush, storage_of
 from torsh.ops.expr import TABLE, emit1, promotion_priority
 from torsh.tensor.function import METHODS, NAMESPACES, NUMBER, assign, check_writable, function, operand, tensor_operand
@@ -336,6 +336,19 @@ def from_dlpack(ext_tensor: Any, **options: Any) -> Tensor:
     return from_numpy(array)  # type: ignore[no-any-return]
 
 
+def copied_memory(t: Tensor, memo: dict[Any, Any]) -> Tensor:
+    """A copy of the tensor's values. What shares memory does so in one deepcopy, too."""
+    owner = t if t._root is None else t._root
+    whole = t is owner or all(op.name == "detach" for op, _ in t._chain)
+    key = ("memory", id(owner))
+    found = memo.get(key, memo.get(id(owner)))
+    if found is None:
+        found = memo[key] = clone(owner.detach())
+        if whole:
+            return found  # type: ignore[no-any-return]
+    return found.detach() if whole else make_views(found.detach(), t._chain)  # type: ignore[no-any-return]
+
+
 def deepcopy(self: Tensor, memo: dict[int, Any]) -> Any:
     """A copy with its own memory; only leaves can be copied."""
     if id(self) in memo:
@@ -345,8 +358,8 @@ def deepcopy(self: Tensor, memo: dict[int, Any]) -> Any:
                             "moment.")
     from torsh.tensor.tensor import make_subclass
     flag = self._leaf_grad
-    out = make_subclass(type(self), clone(self.detach()), flag) if type(self) is not Tensor else \
-        clone(self.detach()).requires_grad_(flag)
+    copy = copied_memory(self, memo)
+    out = make_subclass(type(self), copy, flag) if type(self) is not Tensor else copy.requires_grad_(flag)
     memo[id(self)] = out
     if self._grad is not None:
         out._grad = deepcopy(self._grad, memo)
@@ -357,7 +370,7 @@ def deepcopy(self: Tensor, memo: dict[int, Any]) -> Any:
 def reduce_ex(self: Tensor, protocol: Any) -> Any:
     """Pickling: the values as bytes, with dtype, shape and flags."""
     array = np.ascontiguousarray(self.detach()._ndarray())
-    return rebuild, (type(self), array.tobytes(), self.dtype, tuple(self.shape), self._leaf_grad)
+    return rebuild, (type(self), array.tobytes(), self.dtype, tuple(self.shape), requires_grad(self))
 
 
 def rebuild(cls: Any, data: bytes, dtype: DType, shape: tuple[int, ...], flag: bool) -> Any:
