@@ -267,3 +267,10 @@ def test_lbfgs_moves_complex_parameters():
         return loss
     optimizer.step(closure)
     assert (parameter - 1).abs().max().item() < 1e-3
+
+
+def test_repr_has_an_empty_line_between_groups():
+    groups = [{"params": [torsh.ones(1)], "lr": 0.5}, {"params": [torsh.ones(1)]}]
+    lines = repr(torsh.optim.SGD(groups, lr=0.1)).splitlines()
+    start = lines.index("Parameter Group 1")
+    assert lines[1] == "Parameter Group 0" and lines[start - 1] == "" and lines[-1] == ")"
