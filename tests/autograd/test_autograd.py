@@ -167,3 +167,10 @@ def test_no_objects_leak_in_a_training_loop():
     finally:
         gc.enable()
     assert after - before < 20
+
+
+def test_the_neighbour_of_a_number_moves_with_it():
+    a = torsh.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    b = torsh.tensor([2.0, 0.0, 3.0], requires_grad=True)
+    torsh.nextafter(a, b).sum().backward()
+    assert a.grad.tolist() == [1.0, 1.0, 0.0] and b.grad.tolist() == [0.0, 0.0, 0.0]

@@ -156,6 +156,19 @@ def test_small_batches_and_tensor_dataset_through_workers():
     assert labels(DataLoader(table(), batch_size=4, num_workers=1)) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
 
 
+def test_workers_compute_in_memory_of_their_own():
+    class Computed(Rows):
+        def __getitem__(self, i):
+            parts = [torsh.full((8,), float(i)) * 2 for _ in range(50)]
+            torsh.synchronize()
+            return parts
+
+    for batch in DataLoader(Computed(24), batch_size=None, num_workers=2):
+        assert len({tuple(part.tolist()) for part in batch}) == 1
+    values = [b[0][0].item() for b in DataLoader(Computed(24), batch_size=None, num_workers=2)]
+    assert values == [2.0 * i for i in range(24)]
+
+
 def test_iterable_dataset_with_workers():
     values = [v for b in DataLoader(Stream(9), batch_size=2, num_workers=2) for v in b.tolist()]
     assert sorted(values) == list(range(9))

@@ -254,3 +254,23 @@ def test_tensor_learning_rates_are_filled_in_place():
     optimizer.step()
     scheduler.step()
     assert optimizer.param_groups[0]["lr"] is rate and rate.item() == 0.5
+
+
+def test_lbfgs_moves_complex_parameters():
+    parameter = torsh.tensor([3 + 4j, -1j], requires_grad=True)
+    optimizer = torsh.optim.LBFGS([parameter], lr=0.5, line_search_fn="strong_wolfe")
+
+    def closure():
+        optimizer.zero_grad()
+        loss = (parameter - 1).abs().square().sum()
+        loss.backward()
+        return loss
+    optimizer.step(closure)
+    assert (parameter - 1).abs().max().item() < 1e-3
+
+
+def test_repr_has_an_empty_line_between_groups():
+    groups = [{"params": [torsh.ones(1)], "lr": 0.5}, {"params": [torsh.ones(1)]}]
+    lines = repr(torsh.optim.SGD(groups, lr=0.1)).splitlines()
+    start = lines.index("Parameter Group 1")
+    assert lines[1] == "Parameter Group 0" and lines[start - 1] == "" and lines[-1] == ")"

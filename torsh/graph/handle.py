@@ -11,7 +11,6 @@ A handle is either
 """
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 from sys import getrefcount
 from typing import TYPE_CHECKING, Any, Final
@@ -349,6 +348,7 @@ def write_root(t: Any, e: Expr, window: Window) -> None:
     if e.op is SCALAR_OP:                   # a tensor's value is no Python number, also where types are promoted
         e = emit1(TABLE["clone"], e)
     old = t._expr if t._token is window.token or t._storage is not None else synchronise_handle(t)
+    home = None
     if t._leaf_grad:
         if not (e.op is VARIABLE_OP and window.variables[e.attr] is t):  # type: ignore[call-overload]
             e = make_variable(t, e, window)
@@ -365,14 +365,16 @@ def write_root(t: Any, e: Expr, window: Window) -> None:
             position = position_of(t._storage, window) if window.renewed else -1
         if t._history is not None and position >= 0:
             window.leaves[position] = former(t, t._history)
-        t._home = (t._storage, position)
-        t._storage = None
+        home = (t._storage, position)
         window.pending.append(t)
+    if t._version:
+        renew(window)
+        t._version += 1
+    if home is not None:                # from here on no calls: interrupts find the handle as it was, or written
+        t._home = home
+        t._storage = None
     t._history = None
     t._expr = e
-    if t._version:
-        t._version += 1
-        renew(window)
     t._token = window.token
 
 

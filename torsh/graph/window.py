@@ -63,7 +63,7 @@ class Window:
     """One thread's recording between two runs."""
 
     __slots__ = ("token", "pending", "views", "leaves", "storages", "scalars", "variables", "consumed", "cuts", "functions",
-                 "lock", "closed", "renewed")
+                 "lock", "closed", "renewed", "writing")
     tensor_class: Any = None
 
     def __init__(self, lock: Any = None) -> None:
@@ -79,6 +79,7 @@ class Window:
         self.functions: list[Any] = []        # calls of custom autograd functions
         self.lock = threading.RLock() if lock is None else lock
         self.closed = False
+        self.writing = False                  # the program that runs, or ran last, overwrites memory of tensors
         self.renewed: list[Any] = []          # earlier tokens: something that has views has been written
 
     def replace(self) -> Window:
@@ -89,15 +90,20 @@ class Window:
         return recording.window
 
     def reset(self) -> None:
-        """Let go of everything: the window has been run, and recording starts again."""
-        self.token.window = None            # a window and its token refer to each other
-        self.token = token = Token()
-        token.window = self
+        """Let go of everything: the window has been run, and recording starts again.
+
+        Interrupts come in between calls: the new state is taken in one go, without any.
+        """
+        old, renewed, fresh = self.token, self.renewed, Token()
+        fresh.window = self
+        self.token = fresh
         self.pending, self.leaves, self.storages, self.scalars = [], [], [], []
-        if self.views or self.variables or self.consumed or self.cuts or self.functions or self.renewed:
-            for token in self.renewed:
-                token.window = None
-            self.views, self.variables, self.consumed, self.cuts, self.functions, self.renewed = [], [], [], {}, [], []
+        if self.views or self.variables or self.consumed or self.cuts or self.functions or renewed:
+            self.variables, self.consumed, self.cuts, self.functions, self.renewed = [], [], {}, [], []
+            self.views = []
+        old.window = None                   # a window and its token refer to each other
+        for token in renewed:
+            token.window = None
 
     def run(self, token: Any) -> None:
         """Run the window, from whichever thread, if what was recorded under ``token`` has not been run."""
@@ -141,17 +147,32 @@ def flush() -> None:
         try:
             run_window(window)
         except BaseException as error:
+            if not isinstance(error, Exception) and not window.writing and not window.closed:
+                raise                       # interrupted, and nothing is overwritten: it can be run again
             abandon(window, error)
+            finish(window)
             raise
-        finally:
-            if window.closed:               # another thread ran it meanwhile
-                release(window)
-                if recording.window is window:
-                    recording.window = Window(lock)
-            else:
-                window.reset()
+        finish(window)
     if len(MEMO_GRAD) > MEMO_LIMIT or len(MEMO_NO_GRAD) > MEMO_LIMIT or len(PROGRAMS) > PROGRAM_LIMIT:
         evict()
+
+
+def finish(window: Window) -> None:
+    """Start recording anew, whatever comes in between."""
+    try:
+        _finish(window)
+    except BaseException:                   # interrupted: parameters must not be left halfway between two windows
+        _finish(window)
+        raise
+
+
+def _finish(window: Window) -> None:
+    if window.closed:                       # another thread ran it meanwhile
+        release(window)
+        if recording.window is window:
+            recording.window = Window(window.lock)
+    else:
+        window.reset()
 
 
 def abandon(window: Window, error: BaseException) -> None:
@@ -202,6 +223,9 @@ def live_views(views: list[Any], references: int) -> list[Any]:
 def run_window(window: Window) -> Program | None:
     """Compile (or look up) and run the program of a window; give the live handles their storages."""
     live = [t for t in window.pending if getrefcount(t) > _references and t._root is None and t._storage is None]
+    if window.closed:                       # it has been run before: what was written since may be pending in another thread's
+        live = [t for t in live if t._token is not None and t._token.window is window]
+    window.writing = False
     if not live:
         return None
     statistics["flushes"] += 1
@@ -222,11 +246,16 @@ def run_window(window: Window) -> Program | None:
         PROGRAMS[key] = program
     if into:
         into.extend([None] * (len(program.placeholders) - len(into)))
+        window.writing = True
     try:
         results = program.executable.run(window.storages, window.scalars, into)
     except DATA_ERRORS as error:
         raise rescue(error, live, into or [None] * len(live), window) from None
-    assign(window, program, live, views, results)
+    try:
+        assign(window, program, live, views, results)
+    except BaseException:                   # interrupted: once more, or some tensors would have their new values, others none
+        assign(window, program, live, views, results)
+        raise
     return program
 
 
@@ -429,11 +458,12 @@ def rebind(tensors: Sequence[Any], exprs: Sequence[Expr]) -> None:
         if storage is not None:
             if t._token is token:
                 old = t._expr
-                t._home = (storage, old.attr if old.op is LEAF_OP else -1)
+                position = old.attr if old.op is LEAF_OP else -1
             else:
-                t._home = (storage, position_of(storage, window) if window.renewed else -1)
-            t._storage = None
+                position = position_of(storage, window) if window.renewed else -1
             pending.append(t)
+            t._home = (storage, position)           # from here on no calls: interrupts find the handle as it was, or written
+            t._storage = None
         t._history = None
         t._expr = e
         t._token = token

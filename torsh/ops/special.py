@@ -278,7 +278,9 @@ def _nextafter_reference(attr: Any, a: Any, b: Any) -> Array:
     return np.nextafter(convert(a, dtype), convert(b, dtype))
 
 
-NEXTAFTER: Final[Op] = elementwise("nextafter", promoting("f"), np.nextafter, zero, zero, kind=HOST)
+# The neighbour moves with the number, whichever side it is on.
+NEXTAFTER: Final[Op] = elementwise("nextafter", promoting("f"), np.nextafter, lambda g, out, a, b: where(eq(a, b), 0, g), zero,
+                                   kind=HOST)
 NEXTAFTER.reference = _nextafter_reference
 
 

@@ -144,10 +144,6 @@ class LBFGS(Optimizer):
         if len(self.param_groups) != 1:
             raise InvalidArgumentError("LBFGS doesn't support per-parameter options (parameter groups)")
 
-    def _real(self) -> list[Any]:
-        """The parameters; complex ones as pairs of real numbers."""
-        return [torsh.view_as_real(p) if p.is_complex() else p for p in self.param_groups[0]["params"]]
-
     def _gradient(self) -> Any:
         """All gradients as one vector."""
         parts = []
@@ -163,9 +159,10 @@ class LBFGS(Optimizer):
     def _move(self, size: float, direction: Any) -> None:
         """Move the parameters along a direction."""
         offset = 0
-        for p in self._real():
-            n = p.numel()
-            p.add_(direction[offset:offset + n].view_as(p), alpha=size)
+        for p in self.param_groups[0]["params"]:
+            n = 2 * p.numel() if p.is_complex() else p.numel()
+            step = direction[offset:offset + n]
+            p.add_(torsh.view_as_complex(step.view(*p.shape, 2)) if p.is_complex() else step.view_as(p), alpha=size)
             offset += n
 
     def step(self, closure: Callable[[], Any]) -> Any:  # type: ignore[override]
@@ -257,12 +254,12 @@ class LBFGS(Optimizer):
             return float(evaluate()), self._gradient(), size, 1
         if group["line_search_fn"] != "strong_wolfe":
             raise LineSearchError("only 'strong_wolfe' is supported")
-        start = [p.clone() for p in self._real()]
+        start = [p.clone() for p in group["params"]]
 
         def try_length(t: float) -> tuple[float, Any, float]:
             self._move(t, direction)
             value, g = float(evaluate()), self._gradient()
-            for p, old in zip(self._real(), start, strict=True):
+            for p, old in zip(group["params"], start, strict=True):
                 p.copy_(old)
             return value, g, float(g.dot(direction))
 

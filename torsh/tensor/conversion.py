@@ -1,18 +1,22 @@
 """Copies, dtypes, devices, complex parts and exchange with NumPy and DLPack."""
 from __future__ import annotations
 
+import ctypes
 import math
+import mmap
 import warnings
 from typing import Any, Final
 
 import numpy as np
 
+from torsh.backend.base import Storage
 from torsh.core import dtype as dtypes
 from torsh.core.device import device as Device
 from torsh.core.device import require_available
 from torsh.core.dtype import DType, result_type
 from torsh.core.errors import ArgumentTypeError, AutogradError, DTypeError, InvalidArgumentError, ShapeMismatchError
-from torsh.graph.handle import Handle, expr_of, make_view, requires_grad
+from torsh.graph.handle import Handle, expr_of, make_view, make_views, requires_grad
+from torsh.graph.window import flush, storage_of
 from torsh.ops.expr import TABLE, emit1, promotion_priority
 from torsh.tensor.function import METHODS, NAMESPACES, NUMBER, assign, check_writable, function, operand, tensor_operand
 from torsh.tensor.tensor import Tensor, from_array
@@ -122,6 +126,24 @@ def to_device(self: Tensor, device: Any) -> Tensor:
     return self
 
 
+def is_shared(self: Tensor) -> bool:
+    """Is the tensor in memory that forked processes share (see :func:`share_memory_`)?"""
+    return self.device.type != "cpu" or isinstance(storage_of(self if self._root is None else self._root).owner, mmap.mmap)
+
+
+def share_memory_(self: Tensor) -> Tensor:
+    """Move the tensor, and all that it shares memory with, to memory that processes forked from now on share."""
+    owner = self if self._root is None else self._root
+    flush()                                     # nothing recorded refers to the old memory any more
+    if not is_shared(owner):
+        old = storage_of(owner)
+        memory = mmap.mmap(-1, max(old.nbytes, 1))
+        new = Storage(ctypes.addressof(ctypes.c_char.from_buffer(memory)), old.nbytes, memory, shared=True)
+        ctypes.memmove(new.pointer, old.pointer, old.nbytes)
+        owner._storage = new
+    return self
+
+
 METHODS.update({
     "to": to, "contiguous": contiguous, "copy_": copy_, "type": type_, "cpu": cpu, "to_device": to_device,
     "to_device_async": to_device, "to_dtype": converted,
@@ -130,8 +152,7 @@ METHODS.update({
     "is_floating_point": lambda self: self.dtype.is_floating_point,
     "is_complex": lambda self: self.dtype.is_complex,
     "is_signed": lambda self: self.dtype.is_signed,
-    "is_shared": lambda self: False,
-    "share_memory_": lambda self: self,
+    "is_shared": is_shared, "share_memory_": share_memory_,
     "pin_memory": lambda self, device=None: self,
     "is_pinned": lambda self, device=None: False,
     "is_conj": lambda self: False,
@@ -342,6 +363,19 @@ def from_dlpack(ext_tensor: Any, **options: Any) -> Tensor:
     return from_numpy(array)  # type: ignore[no-any-return]
 
 
+def copied_memory(t: Tensor, memo: dict[Any, Any]) -> Tensor:
+    """A copy of the tensor's values. What shares memory does so in one deepcopy, too."""
+    owner = t if t._root is None else t._root
+    whole = t is owner or all(op.name == "detach" for op, _ in t._chain)
+    key = ("memory", id(owner))
+    found = memo.get(key, memo.get(id(owner)))
+    if found is None:
+        found = memo[key] = clone(owner.detach())
+        if whole:
+            return found  # type: ignore[no-any-return]
+    return found.detach() if whole else make_views(found.detach(), t._chain)  # type: ignore[no-any-return]
+
+
 def deepcopy(self: Tensor, memo: dict[int, Any]) -> Any:
     """A copy with its own memory; only leaves can be copied."""
     if id(self) in memo:
@@ -351,8 +385,8 @@ def deepcopy(self: Tensor, memo: dict[int, Any]) -> Any:
                             "moment.")
     from torsh.tensor.tensor import make_subclass
     flag = self._leaf_grad
-    out = make_subclass(type(self), clone(self.detach()), flag) if type(self) is not Tensor else \
-        clone(self.detach()).requires_grad_(flag)
+    copy = copied_memory(self, memo)
+    out = make_subclass(type(self), copy, flag) if type(self) is not Tensor else copy.requires_grad_(flag)
     memo[id(self)] = out
     if self._grad is not None:
         out._grad = deepcopy(self._grad, memo)
@@ -363,7 +397,7 @@ def deepcopy(self: Tensor, memo: dict[int, Any]) -> Any:
 def reduce_ex(self: Tensor, protocol: Any) -> Any:
     """Pickling: the values as bytes, with dtype, shape and flags."""
     array = np.ascontiguousarray(self.detach()._ndarray())
-    return rebuild, (type(self), array.tobytes(), self.dtype, tuple(self.shape), self._leaf_grad)
+    return rebuild, (type(self), array.tobytes(), self.dtype, tuple(self.shape), requires_grad(self))
 
 
 def rebuild(cls: Any, data: bytes, dtype: DType, shape: tuple[int, ...], flag: bool) -> Any:

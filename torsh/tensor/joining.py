@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -34,8 +35,9 @@ def tensors_argument(tensors: Any, name: str) -> list[Tensor]:
     return items
 
 
-# Joins of fewer tensors are recorded.
+# Joins of fewer tensors, or of more bytes, are recorded: all threads take part in them, and what follows may be fused.
 MANY: Final = 4
+MOST_BYTES: Final = 1 << 20
 
 
 def ready(t: Any) -> bool:
@@ -44,7 +46,7 @@ def ready(t: Any) -> bool:
     return type(t) is Tensor and root._storage is not None and not t.requires_grad
 
 
-def joined_at_once(items: Sequence[Any], dim: int, join: Any) -> Tensor | None:
+def joined_at_once(items: Sequence[Any], dim: int, join: Any, most_bytes: float = math.inf) -> Tensor | None:
     """The values of tensors that are at hand, copied with NumPy (``join``: its ``stack`` or ``concatenate``); else None.
 
     Which samples a batch is made of (of a replay buffer, of episodes) changes from step to step, and with it the program that
@@ -54,6 +56,8 @@ def joined_at_once(items: Sequence[Any], dim: int, join: Any) -> Tensor | None:
     if recording.capture is not None or not all([ready(t) for t in items]):
         return None
     shape = first.shape
+    if len(items) * math.prod(shape) * first.dtype.itemsize > most_bytes:
+        return None
     same = join is np.stack
     if not -len(shape) - same <= dim < len(shape) + same:
         return None
@@ -70,7 +74,7 @@ def cat(tensors: Any, dim: int = 0, *, axis: int | None = None) -> Tensor:
     """Tensors joined along an existing dimension."""
     items = tensors_argument(tensors, "cat")
     dim = dim if axis is None else axis
-    copied = joined_at_once(items, dim, np.concatenate) if len(items) >= MANY else None
+    copied = joined_at_once(items, dim, np.concatenate, MOST_BYTES) if len(items) >= MANY else None
     return recorded(_cat, tuple(items), (dim,)) if copied is None else copied
 
 
@@ -86,7 +90,7 @@ def _cat(*operands: Any) -> Expr:
 def stack(tensors: Any, dim: int = 0) -> Tensor:
     """Tensors of one shape joined along a new dimension."""
     items = tensors_argument(tensors, "stack")
-    copied = joined_at_once(items, dim, np.stack) if len(items) >= MANY else None
+    copied = joined_at_once(items, dim, np.stack, MOST_BYTES) if len(items) >= MANY else None
     return recorded(_stack, tuple(items), (dim,)) if copied is None else copied
 
 

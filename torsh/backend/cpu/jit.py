@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import atexit
 import hashlib
+import itertools
 import threading
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
@@ -100,11 +101,12 @@ def link(symbol: str, image: bytes, imports: Mapping[str, int]) -> int:
     builder = llvm.JITLibraryBuilder().add_object_img(image).add_current_process().export_symbol(symbol)
     for name, address in imports.items():
         builder.import_symbol(name, address)
-    loaded = builder.link(_compiler(), f"{symbol}.{len(_loaded)}")
+    loaded = builder.link(_compiler(), f"{symbol}.{next(_numbers)}")
     _loaded.append(loaded)
     return int(loaded[symbol])
 
 
+_numbers: Final = itertools.count()       # a name is used once, even if loading is interrupted
 _loaded: Final[list[Any]] = []            # loaded code stays as long as the process
 
 

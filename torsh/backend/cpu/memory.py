@@ -92,7 +92,8 @@ class Pool:
         """New memory from the system, at the start of a page (of a huge page if it is that large)."""
         alignment = HUGE_PAGE if size >= HUGE_PAGE else mmap.PAGESIZE
         try:
-            memory = mmap.mmap(-1, size + alignment)
+            # ACCESS_COPY: private. Python's default is memory that forked processes would write to together.
+            memory = mmap.mmap(-1, size + alignment, access=mmap.ACCESS_COPY)
         except (OSError, ValueError, OverflowError):
             raise MemoryError(f"[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to "
                               f"allocate {size} bytes.") from None
@@ -124,7 +125,10 @@ class PooledStorage(Storage):
     __slots__ = ()
 
     def __del__(self) -> None:
-        self.owner.append(self.pointer)
+        try:
+            self.owner.append(self.pointer)
+        except AttributeError:              # interrupted while it was made
+            pass
 
 
 _new: Final = object.__new__

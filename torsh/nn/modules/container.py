@@ -18,6 +18,10 @@ class MissingKeyError(TorshError, KeyError):
     """A key that a container does not hold."""
 
 
+class NotCallableError(TorshError, RuntimeError):
+    """A container that only holds parameters was called."""
+
+
 def position(index: Any, length: int) -> int:
     """A list position, negative ones from the end."""
     i = operator.index(index)
@@ -133,9 +137,9 @@ class Sequential(Module):
 
 def _check_count(count: Any) -> None:
     if not isinstance(count, int):
-        raise ArgumentTypeError(f"unsupported operand type(s) for *: {type(Sequential)} and {type(count)}")
+        raise ArgumentTypeError(f"unsupported operand type(s) for *: {Sequential} and {type(count)}")
     if count <= 0:
-        raise InvalidArgumentError(f"Non-positive multiplication factor {count} for {type(Sequential)}")
+        raise InvalidArgumentError(f"Non-positive multiplication factor {count} for {Sequential}")
 
 
 class ModuleList(Module):
@@ -384,6 +388,10 @@ class ParameterList(Module):
         """The values' types and sizes."""
         return "\n".join(_line(i, v, "list") for i, v in enumerate(self))
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Raises RuntimeError: a list is no function."""
+        raise NotCallableError("ParameterList should not be called.")
+
 
 class ParameterDict(Module):
     """A dictionary of parameters; tensors that are put in become parameters, other values stay what they are.
@@ -472,6 +480,8 @@ class ParameterDict(Module):
 
     def popitem(self) -> tuple[str, Any]:
         """Remove and return the pair that was inserted last."""
+        if not self._keys:
+            raise MissingKeyError("popitem(): dictionary is empty")
         key = next(reversed(list(self._keys)))
         return key, self.pop(key)
 
@@ -497,9 +507,16 @@ class ParameterDict(Module):
 
     def update(self, parameters: Any) -> None:
         """Add or replace values, from a mapping or pairs."""
-        for key, value in list(_pairs(parameters, "ParametersDict")):
+        pairs = list(_pairs(parameters, "ParameterDict"))
+        if isinstance(parameters, Mapping) and not isinstance(parameters, OrderedDict):
+            pairs.sort()                    # as in PyTorch: the order of parameters is part of an optimizer's state
+        for key, value in pairs:
             self[key] = value
 
     def extra_repr(self) -> str:
         """The values' types and sizes."""
         return "\n".join(_line(k, v, "dict") for k, v in self.items())
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Raises RuntimeError: a dictionary is no function."""
+        raise NotCallableError("ParameterDict should not be called.")

@@ -152,8 +152,7 @@ class Module(ModuleHooks, ModuleState):
 
     @staticmethod
     def _cannot_assign(value: Any, name: str, kind: str, wanted: str) -> ArgumentTypeError:
-        label = type(value).__name__ if type(value).__module__ == "builtins" else f"{type(value).__module__}.{type(value).__qualname__}"
-        return ArgumentTypeError(f"cannot assign '{label}' as {kind} '{name}' ({wanted} or None expected)")
+        return ArgumentTypeError(f"cannot assign '{_type_label(value)}' as {kind} '{name}' ({wanted} or None expected)")
 
     def _require_init(self, what: str) -> None:
         if "_parameters" not in self.__dict__:
@@ -213,7 +212,7 @@ class Module(ModuleHooks, ModuleState):
         self._check_name(name, "parameter")
         if param is not None:
             if not isinstance(param, Parameter):
-                raise ArgumentTypeError(f"cannot assign '{type(param).__name__}' object to parameter '{name}' (torsh.nn.Parameter or "
+                raise ArgumentTypeError(f"cannot assign '{_type_label(param)}' object to parameter '{name}' (torsh.nn.Parameter or "
                                         "None required)")
             if not param.is_leaf:
                 raise InvalidArgumentError(f"Cannot assign non-leaf Tensor to parameter '{name}'. Model parameters must be created "
@@ -231,7 +230,7 @@ class Module(ModuleHooks, ModuleState):
             raise ModuleAttributeError("cannot assign buffer before Module.__init__() call")
         self._check_name(name, "buffer")
         if tensor is not None and not isinstance(tensor, Handle):
-            raise ArgumentTypeError(f"cannot assign '{type(tensor).__name__}' object to buffer '{name}' (torsh Tensor or None required)")
+            raise ArgumentTypeError(f"cannot assign '{_type_label(tensor)}' object to buffer '{name}' (torsh Tensor or None required)")
         for hook in GLOBAL.buffer.values():
             replaced = hook(self, name, tensor)
             tensor = tensor if replaced is None else replaced
@@ -245,7 +244,7 @@ class Module(ModuleHooks, ModuleState):
     def add_module(self, name: str, module: Module | None) -> None:
         """Add a child module (or None: a place for one)."""
         if not isinstance(module, Module) and module is not None:
-            raise ArgumentTypeError(f"{type(module).__module__}.{type(module).__qualname__} is not a Module subclass")
+            raise ArgumentTypeError(f"{_type_label(module)} is not a Module subclass")
         self._check_name(name, "module")
         for hook in GLOBAL.module.values():
             replaced = hook(self, name, module)
@@ -324,14 +323,12 @@ class Module(ModuleHooks, ModuleState):
     def get_submodule(self, target: str) -> Module:
         """The module at a dotted path ("" is the module itself); AttributeError if there is none."""
         module: Any = self
-        path: list[str] = []
         for part in target.split(".") if target else []:
             if not hasattr(module, part):
                 raise ModuleAttributeError(f"{module._get_name()} has no attribute `{part}`")
             module = getattr(module, part)
-            path.append(part)
             if not isinstance(module, Module):
-                raise ModuleAttributeError(f"`{'.'.join(path)}` is not an nn.Module")
+                raise ModuleAttributeError(f"`{part}` is not an nn.Module")
         return module  # type: ignore[no-any-return]
 
     def set_submodule(self, target: str, module: Module, strict: bool = False) -> None:
@@ -526,6 +523,14 @@ def _target(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
         else:
             raise ArgumentTypeError(f"to() received an invalid combination of arguments: two devices, {device} and {a}")
     return device, dtype
+
+
+def _type_label(value: Any) -> str:
+    """A value's type as messages name it: ``int``, ``torsh.FloatTensor``."""
+    cls = type(value)
+    if isinstance(value, Handle) and not isinstance(value, Parameter):
+        return str(value.type())
+    return cls.__name__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
 
 
 def indented(text: str) -> str:
