@@ -62,6 +62,15 @@ from torsh.core.formats import (
     sparse_csr,
     strided,
 )
+from torsh.core.settings import (
+    are_deterministic_algorithms_enabled,
+    get_default_device,
+    get_float32_matmul_precision,
+    is_deterministic_algorithms_warn_only_enabled,
+    set_default_device,
+    set_float32_matmul_precision,
+    use_deterministic_algorithms,
+)
 from torsh.core.size import Size
 from torsh.graph.capture import compile_step as compile
 from torsh.graph.runtime import (
