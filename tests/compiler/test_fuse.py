@@ -173,3 +173,30 @@ def test_one_kernel_serves_all_sizes():
         assert isinstance(step, Call) and isinstance(step.kernel, LoopKernel)
         return step.kernel
     assert kernel(30, 40) == kernel(50, 300) == kernel(17, 33)
+
+
+def test_steps_that_free_memory_run_early() -> None:
+    """The gradient of a weight runs when its operands are there, not when the backward of all layers is done."""
+    width, layers = 64, 12
+    model = torsh.nn.Sequential(*[torsh.nn.Linear(width, width) for _ in range(layers)])
+    x = torsh.randn(4096, width)
+    torsh.synchronize()
+    loss = model(x).square().mean()
+    loss.backward()
+    grads = [p.grad for p in model.parameters()]
+    from torsh.backend.cpu import backend as cpu
+    plans = []
+    real = cpu.plan_for
+
+    def spy(*args: object, **kwargs: object) -> object:
+        plans.append(real(*args, **kwargs))
+        return plans[-1]
+    cpu.plan_for = spy
+    try:
+        torsh.synchronize()
+    finally:
+        cpu.plan_for = real
+    one = x.numel() * 4
+    assert len(grads) == 2 * layers
+    # Results of all layers but the last (nothing reads them afterwards), and two gradients on their way.
+    assert plans[-1].scratch_bytes < (layers + 3) * one

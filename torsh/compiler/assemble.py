@@ -21,7 +21,7 @@ from torsh.compiler.graph import (
     operands,
     without_reshapes,
 )
-from torsh.compiler.steps import Buffer, Copy, Factors, Group, Step, Target, computation, copy_of, in_order, spread
+from torsh.compiler.steps import Buffer, Copy, Factors, Group, Step, Target, computation, copy_of, in_order, releasing_early, spread
 from torsh.compiler.templates import COPY_RANK, coalesce
 from torsh.core.shape import contiguous_strides
 from torsh.ops.common import expand, reduce_amax, reshape, slice_dim
@@ -55,7 +55,7 @@ class Fusion(Grouping):
             buffer.output = number
             self.copy(copy_of(e), Target(buffer, 0, contiguous_strides(e.shape)))
         self._finish()
-        return in_order(self.steps)
+        return releasing_early(in_order(self.steps))
 
     def _claim_outputs(self) -> list[tuple[int, Expr]]:
         """Compute outputs where they are wanted; those that need a copy of their own are returned."""

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
 from math import prod
-from typing import Any
+from typing import Any, Final
 
 from torsh.compiler.affine import Map, constant_form, identity
 from torsh.compiler.kernel import GRID_BLOCK
@@ -146,3 +146,48 @@ def in_order(steps: Sequence[Step]) -> list[Step]:
             done |= 1 << s.number
             result.append(s)
     return result
+
+
+def releasing_early(steps: Sequence[Step]) -> list[Step]:
+    """The steps in order, but those that take no memory, or free as much as they take, run as soon as they can: the gradient of a
+    weight, say, once its operands are there, and not when the backward of all layers is done."""
+    waiting: dict[Buffer, dict[Step, None]] = {}        # who has yet to write or read a buffer
+    for step in steps:
+        for b in _scratch(step):
+            waiting.setdefault(b, {})[step] = None
+    done, result = 0, []
+    written: set[Buffer] = set()
+    for step in steps:
+        ready = [] if done >> step.number & 1 else [step]
+        while ready:
+            ran = ready.pop()
+            done |= 1 << ran.number
+            result.append(ran)
+            touched = _scratch(ran)
+            written.update(touched)
+            for b in touched:
+                del waiting[b][ran]
+            for b in touched:
+                if len(waiting[b]) <= _FEW:
+                    ready.extend(s for s in waiting[b]
+                                 if not s.before & ~done and s not in ready and _frees(s, waiting, written))
+    return result
+
+
+# What more steps than these wait for is not looked at: it stays in memory in any case.
+_FEW: Final = 8
+
+
+def _scratch(step: Step) -> dict[Buffer, None]:
+    return {b: None for b in (*step.reads, *step.writes) if b.leaf < 0 and b.output < 0}
+
+
+def _frees(step: Step, waiting: dict[Buffer, dict[Step, None]], written: set[Buffer]) -> bool:
+    """Does a step leave no more memory in use than there was before it?"""
+    gone = taken = 0
+    for b in _scratch(step):
+        if b not in written:
+            taken += b.nbytes
+        elif len(waiting[b]) == 1:
+            gone += b.nbytes
+    return gone >= taken
