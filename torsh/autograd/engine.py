@@ -32,6 +32,7 @@ from torsh.ops.expr import (
     constant,
     emit1,
     emit2,
+    grad_recording,
     recording,
 )
 
@@ -94,12 +95,8 @@ def rule(e: Expr, g: Expr) -> Sequence[Expr | None]:
 def through_decomposition(e: Expr, g: Expr) -> list[Expr | None]:
     """Gradients of a composite op without a rule: those of its decomposition."""
     # The arguments stand in as leaves of the decomposition, so that the walk ends there.
-    saved = recording.memo, recording.grad_enabled
-    recording.memo, recording.grad_enabled = MEMO_GRAD, True
-    try:
+    with grad_recording():
         inner = e.op.decompose(e)  # type: ignore[misc]
-    finally:
-        recording.memo, recording.grad_enabled = saved
     found = dict(propagate([(inner, g)], frozenset(a for a in e.args if a.requires_grad)))
     return [found.pop(a, None) for a in e.args]     # an argument that occurs twice gets its gradient once
 

@@ -12,7 +12,7 @@ from torsh.autograd.modes import enable_grad, no_grad
 from torsh.core.errors import AutogradError
 from torsh.graph.handle import Handle, expr_of, materialised, requires_grad, root_of, write
 from torsh.graph.window import Window, tensor_of
-from torsh.ops.expr import MEMO_GRAD, Expr, leaf, recording
+from torsh.ops.expr import MEMO_GRAD, Expr, placeholder_of, recording
 
 
 class FunctionContext:
@@ -54,7 +54,7 @@ class FunctionContext:
         number, reference = self._outputs[position]
         output = reference()
         if output is None:
-            output = materialised(type(value), value._storage, leaf(-1, value._expr.shape, value._expr.dtype, False))
+            output = materialised(type(value), value._storage, placeholder_of(value._expr))
             output._history = self._history().output(number)
             output._version = root_of(value)._version
             self._outputs[position] = number, weakref.ref(output)
@@ -90,14 +90,14 @@ class Call:
         self.ctx = ctx
         self.positions = positions              # of the tensors among forward's arguments, in the order of the node's args
         self.shapes = shapes                    # of these tensors
-        self.outputs = [leaf(-1, e.shape, e.dtype, False) for e in outputs]
+        self.outputs = [placeholder_of(e) for e in outputs]
 
     def backward(self, grads: dict[int, Any], state: Accumulator) -> list[Expr | None]:
         """Run the user's backward on {output number: gradient}; returns gradients of the node's arguments."""
         ctx = self.ctx
         outs = [grads[i] if i in grads else tensor_of(zeros_like(e)) if ctx._materialize else None
                 for i, e in enumerate(self.outputs)]
-        saved = recording.memo, recording.grad_enabled
+        saved = recording.memo, recording.grad_enabled      # in a walk the memo is none of the grad modes' under autocast
         try:
             with (enable_grad() if state.create_graph else no_grad()):
                 result = self.cls.backward(ctx, *outs)

@@ -24,7 +24,7 @@ from torsh.autograd.engine import (
 from torsh.core.errors import AutogradError
 from torsh.graph.handle import expr_of, former, materialised
 from torsh.graph.window import Window, history_planner, scalar_expr
-from torsh.ops.expr import CACHES, LEAF_OP, SCALAR_OP, SEED_OP, VARIABLE_OP, VIEW, Expr, emit, leaf, recording
+from torsh.ops.expr import CACHES, LEAF_OP, SCALAR_OP, SEED_OP, VARIABLE_OP, VIEW, Expr, emit, placeholder_of, recording
 
 _serials = itertools.count(1)           # of windows that leave histories: later ones are walked first
 
@@ -159,7 +159,7 @@ class Source:
         if t._storage is self.storage and t._history is history:
             return expr_of(t)
         e = self.placeholder
-        copy = materialised(type(t), self.storage, leaf(-1, e.shape, e.dtype, False))
+        copy = materialised(type(t), self.storage, placeholder_of(e))
         copy._history = Passed(target(t)) if self.is_leaf else history
         return expr_of(copy)
 
@@ -326,7 +326,7 @@ class HistoryPlan:
 
 def nobody(e: Expr) -> Any:
     """A handle for a value that gradients go through and that nobody has."""
-    return materialised(Window.tensor_class, None, leaf(-1, e.shape, e.dtype, False))  # type: ignore[arg-type]
+    return materialised(Window.tensor_class, None, placeholder_of(e))  # type: ignore[arg-type]
 
 
 def source_of(e: Expr, number: int, window: Window, live: list[Any]) -> Source | None:

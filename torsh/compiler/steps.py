@@ -148,6 +148,10 @@ def in_order(steps: Sequence[Step]) -> list[Step]:
     return result
 
 
+# What more steps than these wait for is not looked at: it stays in memory in any case.
+_FEW: Final = 8
+
+
 def releasing_early(steps: Sequence[Step]) -> list[Step]:
     """The steps in order, but those that take no memory, or free as much as they take, run as soon as they can: the gradient of a
     weight, say, once its operands are there, and not when the backward of all layers is done."""
@@ -172,10 +176,6 @@ def releasing_early(steps: Sequence[Step]) -> list[Step]:
                     ready.extend(s for s in waiting[b]
                                  if not s.before & ~done and s not in ready and _frees(s, waiting, written))
     return result
-
-
-# What more steps than these wait for is not looked at: it stays in memory in any case.
-_FEW: Final = 8
 
 
 def _scratch(step: Step) -> dict[Buffer, None]:

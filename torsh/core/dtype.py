@@ -133,12 +133,12 @@ def promote_types(a: DType, b: DType) -> DType:
 
 
 def check_fits(low: Any, high: Any, dtype: DType, name: str | None = None) -> None:
-    """Raise PyTorch's error unless Python numbers from ``low`` to ``high`` can be converted to an integer dtype (called name)."""
+    """Raise :func:`overflow` unless Python numbers from ``low`` to ``high`` can be converted to an integer dtype."""
     limit = 2 ** (8 * dtype.itemsize - dtype.is_signed) - 1
     # Negative integers wrap around in unsigned types; of floats, not even NaN or infinity is let pass.
     lowest = -limit - 1 if dtype.is_signed else -limit if isinstance(low, int) else 0
     if not (lowest <= low and high <= limit):
-        raise DTypeError(f"value cannot be converted to type {name or dtype.name} without overflow")
+        raise overflow(dtype, name)
 
 
 _C_NAMES: Final = {"uint8": "uint8_t", "int8": "int8_t", "int16": "int16_t", "int32": "int", "int64": "int64_t", "float16": "c10::Half",
@@ -146,9 +146,9 @@ _C_NAMES: Final = {"uint8": "uint8_t", "int8": "int8_t", "int16": "int16_t", "in
 _LARGEST: Final = float(np.finfo(np.float32).max)
 
 
-def overflow(dtype: DType) -> DTypeError:
-    """PyTorch's error for a Python number that a dtype cannot hold."""
-    return DTypeError(f"value cannot be converted to type {_C_NAMES.get(dtype.name, dtype.name)} without overflow")
+def overflow(dtype: DType, name: str | None = None) -> DTypeError:
+    """PyTorch's error for a Python number that a dtype (called ``name``; default: as in C) cannot hold."""
+    return DTypeError(f"value cannot be converted to type {name or _C_NAMES.get(dtype.name, dtype.name)} without overflow")
 
 
 def typed(value: Any, dtype: DType) -> Any:
@@ -158,7 +158,7 @@ def typed(value: Any, dtype: DType) -> Any:
             raise overflow(dtype)
         value = value.real if dtype.category else value != 0
     if dtype.category == 1 and value.__class__ is not bool:
-        check_fits(value, value, dtype, _C_NAMES[dtype.name])
+        check_fits(value, value, dtype)
     elif dtype is float32 and _LARGEST < abs(value) < math.inf:
         raise overflow(dtype)
     return (bool, int, float, complex)[dtype.category](value)

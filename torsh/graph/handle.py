@@ -15,7 +15,7 @@ from functools import lru_cache
 from sys import getrefcount
 from typing import TYPE_CHECKING, Any, Final
 
-from torsh.core.dtype import dtype_by_name
+from torsh.core.dtype import bool_
 from torsh.core.errors import CompileError
 from torsh.ops.expr import (
     LEAF_OP,
@@ -356,8 +356,7 @@ def write_root(t: Any, e: Expr, window: Window) -> None:
         if not recording.grad_enabled:
             e = keep_history(expr_of(t), e)     # the graph behind the handle stays; only its value changes
         elif not e.requires_grad:
-            # A tensor in a graph stays in it: what it was before has gradient 0.
-            e = emit(TABLE["where"], (constant(True, dtype_by_name("bool")), e, expr_of(t)))
+            e = joined_to_graph(e, expr_of(t))
     if t._storage is not None:
         if t._token is window.token:
             position: Any = old.attr if old.op is LEAF_OP else -1
@@ -386,6 +385,11 @@ def former(t: Any, history: Any) -> Any:
     found = materialised(type(t), None, t._expr)  # type: ignore[arg-type]
     found._history = history
     return found
+
+
+def joined_to_graph(new: Expr, old: Expr) -> Expr:
+    """The value of ``new`` in the graph of ``old``, whose gradient is 0: a tensor in a graph that is overwritten stays in it."""
+    return emit(TABLE["where"], (constant(True, bool_), new, old))
 
 
 def keep_history(old: Expr, new: Expr) -> Expr:

@@ -28,9 +28,9 @@ from torsh.ops.expr import (
     VARIABLE_OP,
     Expr,
     emit1,
-    leaf,
     new_window,
     no_grad_recording,
+    placeholder_of,
     recording,
     scalar,
 )
@@ -185,7 +185,7 @@ def abandon(window: Window, error: BaseException) -> None:
         t._token = token
         if t._home is not None:
             t._storage, t._home = t._home[0], None
-            t._expr = leaf(-1, t._expr.shape, t._expr.dtype, False)
+            t._expr = placeholder_of(t._expr)
 
 
 _NOTHING: Any = ()
@@ -299,7 +299,7 @@ def rescue(error: Exception, live: list[Any], into: Sequence[Storage | None], wi
                 ctypes.memmove(home.pointer, storage.pointer, storage.nbytes)
                 storage = home
             t._storage, t._home, t._token = storage, None, None
-            t._expr = leaf(-1, t._expr.shape, t._expr.dtype, False)
+            t._expr = placeholder_of(t._expr)
     line = ORIGINS.get(e)
     at_call = isinstance(problem, LinAlgError)          # raised where it was recorded
     where = f" (recorded at {line})" if line else "" if DEBUG or at_call else " (set TORSH_DEBUG=1 to see the line that recorded it)"
@@ -361,8 +361,8 @@ def build_program(window: Window, live: list[Any], views: list[Any], exprs: Sequ
             outputs.append(e)
     in_place = tuple((i, p) for i, p in enumerate(pairs) if p >= 0)
     executable = backend().compile(tuple(outputs), in_place)
-    placeholders = [leaf(-1, e.shape, e.dtype, False) for e in outputs]
-    kept = [leaf(-1, e.shape, e.dtype, False) for e in history.residuals] if history is not None else []
+    placeholders = [placeholder_of(e) for e in outputs]
+    kept = [placeholder_of(e) for e in history.residuals] if history is not None else []
     return Program(executable, placeholders, list(zip(sources, kept, strict=True)), history)
 
 

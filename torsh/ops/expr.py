@@ -267,6 +267,11 @@ def leaf(position: int, shape: Shape, dtype: DType, requires_grad: bool) -> Expr
     return found
 
 
+def placeholder_of(e: Expr) -> Expr:
+    """What stands for a materialised value: the shape and dtype of ``e``, in no window."""
+    return leaf(-1, e.shape, e.dtype, False)
+
+
 def scalar(position: int, category: int) -> Expr:
     """The window's Python number ``position``: a run-time value that takes part in promotion with the lowest priority."""
     known = SCALARS[category]

@@ -35,6 +35,7 @@ from torsh.ops.common import (
     where,
 )
 from torsh.ops.contraction import matmul
+from torsh.ops.creation import eye
 from torsh.ops.define import Array
 from torsh.ops.expr import HOST, Expr, Op, Shape, emit1, emit2
 from torsh.ops.matrix_algorithms import batch_label, leading_minor, one_by_one, pivoted_lu, solve_triangle, stack_of, zero_pivots
@@ -79,10 +80,12 @@ def _numpy_adjoint(a: Array) -> Array:
 
 
 def lower_triangle(e: Expr, diagonal: int = 0) -> Expr:
+    """Matrices with zeros above a diagonal (0: the main one)."""
     return apply("tril", e, attr=diagonal)
 
 
 def upper_triangle(e: Expr, diagonal: int = 0) -> Expr:
+    """Matrices with zeros below a diagonal (0: the main one)."""
     return apply("triu", e, attr=diagonal)
 
 
@@ -94,14 +97,10 @@ def _column(e: Expr) -> Expr:
     return unsqueeze(e, -1)
 
 
-def identity(n: int, dtype: DType) -> Expr:
-    return cast(eq(iota((n, n), 0), iota((n, n), 1)), dtype)
-
-
 def _on_diagonal(values: Expr) -> Expr:
     """Diagonal matrices."""
     n = values.shape[-1]
-    return mul(_column(values), identity(n, values.dtype))
+    return mul(_column(values), eye(n, n, values.dtype))
 
 
 # ---- shared factorisations ---------------------------------------------------------------------------------------------

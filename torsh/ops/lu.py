@@ -9,9 +9,10 @@ from torsh.core.dtype import DType, int32, int64
 from torsh.core.errors import LinAlgError
 from torsh.ops.common import add, apply, cast, eq, iota, slice_dim, sub, transpose, unsqueeze
 from torsh.ops.contraction import matmul
+from torsh.ops.creation import eye
 from torsh.ops.define import Array
 from torsh.ops.expr import HOST, Expr, Op, Shape, emit1
-from torsh.ops.linear_algebra import adjoint, check_matrices, identity, lower_triangle, shared, triangular_solve, upper_triangle
+from torsh.ops.linear_algebra import adjoint, check_matrices, lower_triangle, shared, triangular_solve, upper_triangle
 from torsh.ops.matrix_algorithms import batch_label, pivoted_lu, row_order, zero_pivots
 
 
@@ -54,7 +55,7 @@ def _compact_gradient(e: Expr, g: Expr) -> tuple[Expr | None, ...]:
     square = slice_dim(slice_dim(e, -2, 0, k), -1, 0, k)
     g_square = slice_dim(slice_dim(g, -2, 0, k), -1, 0, k)
     g_lower, g_upper = lower_triangle(g_square, -1), upper_triangle(g_square)
-    ones = identity(k, e.dtype)
+    ones = eye(k, k, e.dtype)
     low, up = add(lower_triangle(square, -1), ones), upper_triangle(square)
     rest: Expr | None = None
     if m > k:

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from torsh.core.dtype import DType, promote_types
-from torsh.core.errors import DTypeError, IndexOutOfRangeError, ShapeMismatchError
+from torsh.core.dtype import DType, overflow, promote_types
+from torsh.core.errors import IndexOutOfRangeError, ShapeMismatchError
 from torsh.core.shape import contiguous_strides, reshape_strides
 from torsh.ops.common import (
     add,
@@ -417,7 +417,7 @@ def _pad_infer(attr: Padding, a: Expr, value: Expr) -> tuple[Shape, DType]:
     if value.shape:
         raise ShapeMismatchError("constant_pad: the value must be a number")
     if value.dtype.category > max(a.dtype.category, 2):
-        raise DTypeError("constant_pad: value cannot be converted to the tensor's dtype without overflow")
+        raise overflow(a.dtype)
     return shape, a.dtype
 
 

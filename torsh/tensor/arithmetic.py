@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from torsh.core.dtype import DType, bool_, result_type, scalar_dtype, typed
 from torsh.core.errors import AutogradError, DTypeError, ShapeMismatchError
-from torsh.graph.handle import Handle, expr_of, synchronise_handle
+from torsh.graph.handle import Handle, expr_of, joined_to_graph, synchronise_handle
 from torsh.graph.window import NODE_LIMIT, flush, scalar_expr, tensor_of
 from torsh.ops.define import wide
 from torsh.ops.elementwise_math import frexp_expr
@@ -505,7 +505,7 @@ def _fill(input: Expr, value: Expr) -> Expr:
     filled = emit1(TABLE["cast"], value, input.dtype.name)
     filled = emit1(TABLE["expand"], filled, input.shape) if input.shape else filled
     # An input that requires gradients takes part, with gradient 0, as it does in PyTorch.
-    return emit(TABLE["where"], (constant(True, bool_), filled, input)) if input.requires_grad else filled
+    return joined_to_graph(filled, input) if input.requires_grad else filled
 
 
 def fill_(self: Tensor, value: Any) -> Tensor:

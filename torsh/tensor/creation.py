@@ -116,7 +116,7 @@ def check_convertible(values: np.ndarray[Any, Any], dtype: DType) -> None:
         raise ArgumentTypeError("must be real number, not complex" if dtype.category == 2 else
                                 "'complex' object cannot be interpreted as an integer")
     if dtype.category == 1 and kind in "if" and values.size:
-        check_fits(values.min().item(), values.max().item(), dtype)
+        check_fits(values.min().item(), values.max().item(), dtype, dtype.name)
 
 
 def nested_shape(data: Any, flat: list[Any]) -> tuple[int, ...]:

@@ -20,6 +20,7 @@ import numpy as np
 
 from torsh.core.dtype import DType
 from torsh.core.errors import ArgumentTypeError, AutogradError, DTypeError, ShapeMismatchError
+from torsh.core.promotion import SCALAR_TYPE_NAMES
 from torsh.graph.handle import DETACH, Handle, expr_of, make_view, make_views, requires_grad, synchronise_handle, write
 from torsh.graph.window import NODE_LIMIT, flush, scalar_expr, tensor_of
 from torsh.ops.autocast import AUTOCAST
@@ -30,14 +31,11 @@ NAMESPACES: Final[dict[str, dict[str, Callable[..., Any]]]] = {}
 # Methods of Tensor, attached by torsh.tensor once all families are loaded.
 METHODS: Final[dict[str, Callable[..., Any]]] = {}
 NUMBER: Final = (bool, int, float, complex)
-_SCALAR_NAMES: Final = {"bool": "Bool", "uint8": "Byte", "int8": "Char", "int16": "Short", "int32": "Int", "int64": "Long",
-                        "float16": "Half", "bfloat16": "BFloat16", "float32": "Float", "float64": "Double",
-                        "complex64": "ComplexFloat", "complex128": "ComplexDouble"}
 
 
 def scalar_type_name(dtype: DType) -> str:
     """PyTorch's name of a dtype in error messages ("Float", "Long", ...)."""
-    return _SCALAR_NAMES[dtype.name]
+    return SCALAR_TYPE_NAMES[dtype.name]
 
 
 def function(name: str, *, namespace: str = "", method: bool | str = True, inplace: bool = False, out: bool = True,

@@ -18,7 +18,7 @@ from torsh.core.size import Size
 from torsh.graph.handle import Handle, expr_of, make_view, materialised, root_of, write
 from torsh.graph.handle import requires_grad as needs_grad
 from torsh.graph.window import Window, shared_storage, storage_of
-from torsh.ops.expr import LEAF_OP, TABLE, Expr, emit1, leaf, no_grad_recording, recording
+from torsh.ops.expr import LEAF_OP, TABLE, Expr, emit1, leaf, no_grad_recording, placeholder_of, recording
 
 _CPU = Device("cpu")
 
@@ -464,7 +464,7 @@ def adopt(t: Any, source: Any) -> None:
             t._token = recording.window.token
             recording.window.pending.append(t)
         elif source._leaf_grad or source._history is not None:
-            t._expr, t._token = leaf(-1, e.shape, e.dtype, False), None
+            t._expr, t._token = placeholder_of(e), None
         if source._leaf_grad or source._history is not None or source._home is not None or \
                 (source._storage is None and expr_of(source).requires_grad):
             t._version = 1
@@ -480,7 +480,7 @@ def adopt(t: Any, source: Any) -> None:
     t._storage = None
     t._root = root
     t._chain = (*(source._chain if source._root is not None else ()), (detach, None))
-    t._expr = leaf(-1, source._expr.shape, source._expr.dtype, False)
+    t._expr = placeholder_of(source._expr)
     t._token = None
     t._version = -1
 
