@@ -151,6 +151,9 @@ class Call:
     grid extents) when ``vector`` is "inner"; with "grid", rows of the last axis are cut in blocks of
     :data:`GRID_BLOCK` elements, and units = product of the leading extents * ceil(last extent / GRID_BLOCK).
     ``cost``: rough number of elementary operations (elements touched), from which the runtime decides on threads.
+    ``prepares``: the call only brings one operand of later calls into another order, and may be left out as long as that
+    operand's memory is not written: (position in ``params`` of the table word, followed by the byte offset, of its result, of its
+    operand). ``prepared``: the same position of the operand of a call that was prepared by the call before it; -1: none.
     """
 
     kernel: Kernel
@@ -161,6 +164,8 @@ class Call:
     reads: tuple[int, ...] = ()      # buffer numbers of the program (for explain and the verifier)
     writes: tuple[int, ...] = ()
     pieces: int = 4                  # chunks of units per thread; fewer where each chunk repeats work of the others
+    prepares: tuple[int, int] | None = None
+    prepared: int = -1
 
 
 GRID_BLOCK: Final = 4096
