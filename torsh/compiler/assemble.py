@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
+from torsh.compiler import winograd
 from torsh.compiler.affine import Form, Map, NeedSplit, flat, identity, split_axis
 from torsh.compiler.fuse import Grouping
 from torsh.compiler.graph import (
@@ -25,6 +26,7 @@ from torsh.compiler.steps import Buffer, Copy, Factors, Group, Step, Target, com
 from torsh.compiler.templates import COPY_RANK, coalesce
 from torsh.core.shape import contiguous_strides
 from torsh.ops.common import expand, reduce_amax, reshape, slice_dim
+from torsh.ops.convolution_primitives import WINOGRAD_WEIGHTS
 from torsh.ops.expr import TABLE, Expr, emit
 from torsh.ops.shape import chain_geometry
 
@@ -325,8 +327,31 @@ class Fusion(Grouping):
             read = e.args[1:]
         else:
             read = operands(e)
+        if e.op.name == "convolve" and self._suits_winograd(e):
+            read = (self._winograd_weights(e), *read[1:])
         bases = [self.graph.geometry(a)[0] for a in read]
         self._step(e, bases, first)
+
+    def _suits_winograd(self, e: Expr) -> bool:
+        """Is a convolution one that is computed with transformed weights?"""
+        weight, x = e.args[:2]
+        strides = self.graph.geometry(x)[2]
+        # Programs that compute gradients of weights are steps of training: the weights are others next time.
+        changing = self.in_place or any(other.op.name == "convolve_weight" for other in self.graph.order)
+        return len(x.shape) == 4 and winograd.suits(e.dtype, weight.shape, x.shape, e.attr, strides[3], bool(changing))  # type: ignore
+
+    def _winograd_weights(self, e: Expr) -> Expr:
+        """The step that transforms the weights of a convolution."""
+        attr: Any = e.attr
+        backwards = attr.phases[0].geometry.dilation[0] < 0
+        weight = e.args[0]
+        assert WINOGRAD_WEIGHTS.infer is not None
+        shape, dtype = WINOGRAD_WEIGHTS.infer(backwards, weight)
+        found = self.prepared[e] = Expr(WINOGRAD_WEIGHTS, (weight,), backwards, shape, dtype, False)
+        self.graph.kinds[found] = TEMPLATE
+        self.graph.stored.add(found)
+        self._step(found, [self.graph.geometry(weight)[0]], 0)
+        return found
 
     def _checks_of(self, e: Expr) -> int:
         """Look at all positions before a write to the user's own memory begins, so that a bad one changes nothing.

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from torsh.compiler import convolution, depthwise, templates
+from torsh.compiler import convolution, depthwise, templates, winograd
 from torsh.compiler.assemble import Fusion
 from torsh.compiler.attention import attention_call
 from torsh.compiler.graph import HOST, operands, without_reshapes
@@ -93,6 +93,14 @@ class CallBuilder:
         attr: Any = e.attr
         weight, x, *bias = e.args
         (w_ref, w_strides), (x_ref, x_strides) = self.operand(weight), self.operand(x)
+        added = None
+        if bias:
+            bias_ref, (stride,) = self.operand(bias[0])
+            added = bias_ref, stride
+        prepared = self.fusion.prepared.get(e)
+        if prepared is not None:
+            windows = _windows(x, x_strides, attr.phases[0].geometry)
+            return winograd.winograd(self.result(e), self.result(prepared), x_ref, windows, weight.shape[1], added)
         outer = contiguous_strides(e.shape[2:])
         phases = []
         for p in attr.phases:
@@ -100,11 +108,14 @@ class CallBuilder:
             phases.append(convolution.Phase(
                 _windows(x, x_strides, p.geometry), _dot(p.start, outer), p.step, _dot(p.tap_start, w_strides[3:]),
                 (*w_strides[:3], *steps)))
-        added = None
-        if bias:
-            bias_ref, (stride,) = self.operand(bias[0])
-            added = bias_ref, stride
         return convolution.convolution(e.dtype, self.result(e), w_ref, x_ref, e.shape[2:], weight.shape[1], phases, added)
+
+    def winograd_weights(self, e: Expr) -> Call:
+        """The weights of a convolution, transformed."""
+        weight = e.args[0]
+        w_ref, w_strides = self.operand(weight)
+        groups, rows, channels = weight.shape[:3]
+        return winograd.winograd_weights(self.result(e), w_ref, w_strides, groups, rows, channels, bool(e.attr))
 
     def convolve_weight(self, e: Expr) -> Call:
         """Sums of products with windows over all positions."""

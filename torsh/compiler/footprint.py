@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, Final
 
-from torsh.compiler import convolution, depthwise, templates
+from torsh.compiler import convolution, depthwise, templates, winograd
 from torsh.compiler.attention import (
     BACKWARD_OPERANDS,
     BACKWARD_PARAMETERS,
@@ -226,6 +226,24 @@ def _convolution_weight(call: Call) -> list[Region]:
             _region(p, "x", dtype.itemsize, convolution.touched(p)), _region(p, "c", wide(dtype).itemsize, [(count, 1)], True)]
 
 
+def _winograd(call: Call) -> list[Region]:
+    p = named(winograd.PARAMETERS, call.params)
+    batch, groups, rows = p["batch"], p["groups"], p["rows"]
+    plane = p["c_lines"] * p["c_columns"]
+    x = [(batch, p["x_batch"]), (groups, p["x_group"]), (p["channels"], p["x_channel"]), (p["lines"], p["x_line"]), (p["columns"], 1)]
+    result = [_region(p, "u", 4, [(winograd.weight_count(groups, rows, p["channels"]), 1)]), _region(p, "x", 4, x),
+              _region(p, "c", 4, [(batch * groups * rows * plane, 1)], True)]
+    if p["has_bias"]:
+        result.append(_region(p, "bias", 4, [(groups * rows, p["bias_stride"])]))
+    return result
+
+
+def _winograd_weights(call: Call) -> list[Region]:
+    p = named(winograd.WEIGHT_PARAMETERS, call.params)
+    w = [(p["groups"], p["w_group"]), (p["rows"], p["w_row"]), (p["channels"], p["w_channel"]), (3, p["w_line"]), (3, p["w_column"])]
+    return [_region(p, "w", 4, w), _region(p, "u", 4, [(winograd.weight_count(p["groups"], p["rows"], p["channels"]), 1)], True)]
+
+
 def _depthwise(call: Call) -> list[Region]:
     p = named(depthwise.DEPTHWISE_PARAMETERS, call.params)
     size = dtype_by_name(_options(call)[0]).itemsize
@@ -338,7 +356,8 @@ def _transpose(call: Call) -> list[Region]:
 
 _TEMPLATES: Final[dict[str, Callable[[Call], list[Region]]]] = {
     "matmul": _matmul, "convolution": _convolution, "convolution_weight": _convolution_weight,
-    "depthwise": _depthwise, "depthwise_weight": _depthwise_weight, "attention": _attention, "attention_backward": _attention,
+    "depthwise": _depthwise, "depthwise_weight": _depthwise_weight, "winograd": _winograd, "winograd_weights": _winograd_weights,
+    "attention": _attention, "attention_backward": _attention,
     "scan": _scan, "selection": _selection, "scatter": _scatter, "index_put": _index_put, "fill": _fill, "copy": _copy,
     "transpose_copy": _transpose}
 
@@ -356,6 +375,10 @@ def flops(step: Call | HostStep) -> int:
         return sum([_products(p) for p in _phases(step)])
     if step.kernel.name == "convolution_weight":
         return _products(named(convolution.WEIGHT_PARAMETERS, step.params))
+    if step.kernel.name == "winograd":
+        p = named(winograd.PARAMETERS, step.params)
+        tiles = winograd.tiles_of(p["c_lines"], p["c_columns"])
+        return 2 * winograd.POINTS * p["batch"] * p["groups"] * p["rows"] * p["channels"] * tiles
     if step.kernel.name == "depthwise":
         return _products(named(depthwise.DEPTHWISE_PARAMETERS, step.params))
     if step.kernel.name == "depthwise_weight":

@@ -39,6 +39,7 @@ class Grouping:
         self.shared: dict[tuple[Shape, Expr], Group] = {}
         self.products: dict[Expr, Step] = {}
         self.computations: dict[Hashable, Step] = {}
+        self.prepared: dict[Expr, Expr] = {}       # the weights of convolutions, in the form that their templates read
         self.outputs = outputs
         self.part_of: dict[Expr, tuple[Expr, int, int]] = {}     # joins within joins: (the whole, dimension, position)
         self.met_index = False                     # did the last member walked through read at positions that are data?

@@ -12,6 +12,7 @@ from torsh.ops.expr import OPAQUE, Expr, Op, Shape
 from torsh.ops.windows import Pairs, Sizes, extent, numpy_windows
 
 MOST_TAPS: Final = 128       # elements of a kernel in ``convolve_weight``
+PANEL_ROWS: Final = 8        # rows whose weights lie together in ``winograd_weights``
 
 
 class WindowGeometry(NamedTuple):
@@ -117,3 +118,23 @@ def _weight_reference(attr: tuple[WindowGeometry, int], g: Any, x: Any) -> Array
 # attr: (WindowGeometry, parts); args: g (N, groups, rows, positions), x (N, channels, *sizes) -> (parts, groups, rows, channels
 # of a group * kernel), in the dtype that is summed in: sums over the positions of all batch items, cut in parts.
 CONVOLVE_WEIGHT: Final[Op] = Op("convolve_weight", _weight_infer, _weight_reference, kind=OPAQUE)
+
+
+def _winograd_infer(backwards: bool, weight: Expr) -> tuple[Shape, DType]:
+    groups, rows, channels, *_ = weight.shape
+    return (groups, 16, -(-rows // PANEL_ROWS), channels, PANEL_ROWS), weight.dtype
+
+
+def _winograd_reference(backwards: bool, weight: Any) -> Array:
+    """Rows behind the last one repeat it."""
+    groups, rows, channels, *_ = weight.shape
+    transform = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], weight.dtype)
+    kernels = weight[..., ::-1, ::-1] if backwards else weight
+    points = np.einsum("iy,grcyx,jx->gijrc", transform, kernels, transform).reshape(groups, 16, rows, channels)
+    points = np.pad(points, [(0, 0), (0, 0), (0, -rows % PANEL_ROWS), (0, 0)], mode="edge")
+    return np.ascontiguousarray(points.reshape(groups, 16, -1, PANEL_ROWS, channels).swapaxes(-1, -2))
+
+
+# attr: is the kernel turned? args: weight (groups, rows, channels, 3, 3) -> (groups, 16, panels of rows, channels, rows of a
+# panel): the transformed weights of Winograd's convolution (see ``compiler/winograd.py``), which the compiler asks for.
+WINOGRAD_WEIGHTS: Final[Op] = Op("winograd_weights", _winograd_infer, _winograd_reference, kind=OPAQUE)

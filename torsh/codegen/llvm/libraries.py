@@ -19,6 +19,7 @@ from torsh.codegen.llvm.gemm_shape import Shape
 from torsh.codegen.llvm.gemm_tiles import write_tiles
 from torsh.codegen.llvm.gemm_turned import TURN, write_turn
 from torsh.codegen.llvm.numeric import Numeric
+from torsh.codegen.llvm.scratch import write_scratch
 from torsh.codegen.llvm.template_builder import Module, Operand
 from torsh.compiler.kernel import TemplateKernel
 
@@ -58,6 +59,11 @@ def points_library(shape: Shape) -> TemplateKernel:
     return TemplateKernel("points", (_common(shape, shape.rows),))
 
 
+def scratch_library(nbytes: int) -> TemplateKernel:
+    """The functions that take and give back scratch memory of so many bytes."""
+    return TemplateKernel("scratch", (nbytes,))
+
+
 def _common(shape: Shape, rows: int) -> Shape:
     """A blocking without what libraries do not depend on, so that equal ones are one."""
     kind = shape.number.kind
@@ -81,6 +87,9 @@ def declare_libraries(module: Module, libraries: Mapping[str, TemplateKernel]) -
         elif library.name == "windows":
             _declare_table(module, name, len(WINDOW_FUNCTIONS))
             module.tables.update((function, (name, position)) for position, function in enumerate(WINDOW_FUNCTIONS))
+        elif library.name == "scratch":
+            _declare_table(module, name, 2)
+            module.tables.update(take_scratch=(name, 0), give_scratch=(name, 1))
         else:
             kinds = ", ".join(argument.split()[0] for argument in _ARGUMENTS[library.name])
             module.declare(f"void @{name}({kinds}) nounwind")
@@ -118,6 +127,10 @@ def _points(module: Module, shape: Shape, _: Target, symbol: str) -> None:
     write_points(module, shape, symbol)
 
 
+def _scratch(module: Module, nbytes: int, _: Target, symbol: str) -> None:
+    write_scratch(module, symbol, nbytes)
+
+
 def _windows(module: Module, shape: Shape, number: Numeric, parameters: Sequence[str], _: Target, symbol: str) -> None:
     shape = replace(shape, number=number)
     write_windows(module, shape, parameters)
@@ -127,4 +140,5 @@ def _windows(module: Module, shape: Shape, number: Numeric, parameters: Sequence
 
 
 LIBRARIES: Final = {"register_tiles": _module_of(_tiles), "packing": _module_of(_packing), "product": _module_of(_product),
-                    "points": _module_of(_points), "turn": _module_of(_turn), "windows": _module_of(_windows)}
+                    "points": _module_of(_points), "turn": _module_of(_turn), "windows": _module_of(_windows),
+                    "scratch": _module_of(_scratch)}
