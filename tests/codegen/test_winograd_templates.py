@@ -9,11 +9,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from template_harness import ARM, StandInTarget, guard, guarded, host_targets, images_of, ref, run, strides  # noqa: E402
+from template_harness import StandInTarget, guard, guarded, host_targets, ref, run, strides  # noqa: E402
 
 from torsh.compiler import winograd  # noqa: E402
 from torsh.compiler.convolution import Windows  # noqa: E402
-from torsh.compiler.kernel import Call, TemplateKernel  # noqa: E402
 from torsh.ops import convolution_primitives as primitives  # noqa: E402
 
 each_target = pytest.mark.parametrize("target", host_targets(), ids=lambda target: target.cpu)
@@ -53,7 +52,8 @@ def check(rng: np.random.Generator, target: StandInTarget, batch: int, groups: i
     w = laid_out(rng, (groups, rows, channels, 3, 3), str(rng.choice(LAYOUTS)))
     bias = guard(rng.standard_normal(groups * rows).astype(np.float32)) if rng.random() < 0.5 else None
     steps, dilation = strides(x), (-1, -1) if backwards else (1, 1)
-    windows = Windows(batch, groups, channels, sizes, (3, 3), counts, (1, 1), padding, dilation, (steps[0], steps[1] * channels, *steps[1:]))
+    windows = Windows(batch, groups, channels, sizes, (3, 3), counts, (1, 1), padding, dilation,
+                      (steps[0], steps[1] * channels, *steps[1:]))
     c = guarded((batch, groups * rows, *counts), np.float32, bool(rng.random() < 0.5))
     call = winograd.winograd(ref(0), ref(1), ref(2), windows, rows, None if bias is None else (ref(3), 1))
     run(call, [c, transformed(w, backwards, target), x, *([] if bias is None else [bias])], target, share)
@@ -76,6 +76,41 @@ def test_random_planes(target: StandInTarget) -> None:
               sizes, counts, padding, number % 3 == 0, int(rng.integers(1, 6)), number % 4 == 0)
 
 
+def check_gradient(rng: np.random.Generator, target: StandInTarget, batch: int, groups: int, channels: int, rows: int,
+                   sizes: tuple[int, int], counts: tuple[int, int], padding: tuple[int, int], parts: int, share: int | None) -> None:
+    x = guard(rng.standard_normal((batch, groups * channels, *sizes)).astype(np.float32), bool(rng.random() < 0.5))
+    turned = bool(rng.random() < 0.5)
+    shape = (batch, groups * rows, int(np.prod(counts)))
+    g = guard(rng.standard_normal((shape[1], batch, shape[2]) if turned else shape).astype(np.float32), bool(rng.random() < 0.5))
+    g = g.swapaxes(0, 1) if turned else g
+    steps, g_steps = strides(x), strides(g)
+    windows = Windows(batch, groups, channels, sizes, (3, 3), counts, (1, 1), padding, (1, 1), (steps[0], steps[1] * channels, *steps[1:]))
+    total = guarded((parts, groups, rows, channels * 9), np.float32)
+    run(winograd.winograd_gradient(ref(0), ref(1), ref(2), windows, rows, (g_steps[0], g_steps[1] * rows, g_steps[1]), parts),
+        [total, g, x], target, share)
+    inside = primitives.WindowGeometry((3, 3), counts, (1, 1), tuple([p - 40 for p in padding]), (1, 1), groups)
+    columns = primitives.window_columns(inside, np.pad(x.astype(np.float64), [(0, 0), (0, 0), *[(40, 40 + n) for n in counts]]))
+    want = np.matmul(g.astype(np.float64).reshape(batch, groups, rows, -1), columns.swapaxes(-1, -2)).sum(0)
+    np.testing.assert_allclose(total.sum(0), want, rtol=1e-4, atol=4e-6 * max(1, np.abs(want).max()))
+
+
+@each_target
+def test_gradients_of_random_planes(target: StandInTarget) -> None:
+    rng = np.random.default_rng(5)
+    for _ in range(100):
+        sizes, counts = [(int(rng.integers(1, 40)), int(rng.integers(1, 70))) for _ in range(2)]
+        padding = int(rng.integers(-3, 5)), int(rng.integers(-3, 5))
+        check_gradient(rng, target, int(rng.integers(1, 5)), int(rng.integers(1, 3)), int(rng.integers(1, 20)), int(rng.integers(1, 30)),
+                       sizes, counts, padding, int(rng.integers(1, 4)), int(rng.integers(1, 6)))
+
+
+@each_target
+def test_gradients_of_blocks(target: StandInTarget) -> None:
+    rng = np.random.default_rng(6)
+    for batch, channels, rows, size in [(9, 3, 300, 7), (1, 300, 20, 6), (2, 140, 150, 9), (3, 40, 64, 33)]:
+        check_gradient(rng, target, batch, 1, channels, rows, (size, size), (size, size), (1, 1), 2, 1)
+
+
 @each_target
 def test_blocks_of_rows_tiles_and_channels(target: StandInTarget) -> None:
     rng = np.random.default_rng(3)
@@ -90,10 +125,14 @@ def test_blocks_fit_scratch_memory() -> None:
             for tiles in (1, 16, 49, 100, 128, 129, 1000, 100000):
                 m, n, k = winograd.blocks(channels, rows, tiles, 1)
                 lanes = winograd.MOST_LANES
-                lines = 8 * (2 * n + lanes) * 4
+                lines = 8 * (2 * n + 3 * lanes) * 4
                 points = winograd.POINTS * (n * (m + k) + 2 * lanes) * 4
-                assert n * winograd.PIECE_WORDS * 8 + lines + points <= winograd.SCRATCH_BYTES
+                assert (n + 2) * winograd.PIECE_WORDS * 8 + lines + points <= winograd.SCRATCH_BYTES
                 assert n % lanes == 0 and m % primitives.PANEL_ROWS == 0
+            m, k = winograd.gradient_blocks(rows, channels)
+            n = winograd.GRADIENT_BLOCK
+            points = winograd.POINTS * (n * (m + k) + m * k + 3 * lanes) * 4
+            assert (n + 2) * winograd.PIECE_WORDS * 8 + 8 * (2 * n + 3 * lanes) * 4 + points <= winograd.SCRATCH_BYTES
 
 
 def test_errors_are_no_larger_than_those_of_plain_sums() -> None:
@@ -113,10 +152,3 @@ def test_errors_are_no_larger_than_those_of_plain_sums() -> None:
         for column in range(columns.shape[2]):
             plain += w.reshape(1, 32, -1, 1)[:, :, column] * columns[:, 0, column, None]
         assert np.sqrt(np.mean((c - exact) ** 2)) <= 1.1 * np.sqrt(np.mean((plain.reshape(c.shape) - exact) ** 2))
-
-
-def test_compiles_for_arm() -> None:
-    call = Call(TemplateKernel("winograd", ("float32",)), (), 0, 0)
-    for kernel in (call.kernel, TemplateKernel("winograd_weights", ("float32",))):
-        assert isinstance(kernel, TemplateKernel)
-        assert all(images_of(kernel, ARM))

@@ -123,8 +123,10 @@ class CallBuilder:
         attr: Any = e.attr
         geometry, parts = attr
         (g_ref, g_strides), (x_ref, x_strides) = self.operand(g), self.operand(x)
-        return convolution.convolution_weight(x.dtype, self.result(e), g_ref, x_ref, _windows(x, x_strides, geometry),
-                                              g.shape[2], g_strides[:3], parts)
+        windows = _windows(x, x_strides, geometry)
+        if winograd.suits_gradient(x.dtype, x.shape, g.shape[2], geometry, x_strides[-1]):
+            return winograd.winograd_gradient(self.result(e), g_ref, x_ref, windows, g.shape[2], g_strides[:3], parts)
+        return convolution.convolution_weight(x.dtype, self.result(e), g_ref, x_ref, windows, g.shape[2], g_strides[:3], parts)
 
     def depthwise(self, e: Expr) -> Call:
         """Sums over windows of each channel, and a bias."""

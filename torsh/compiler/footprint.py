@@ -226,12 +226,24 @@ def _convolution_weight(call: Call) -> list[Region]:
             _region(p, "x", dtype.itemsize, convolution.touched(p)), _region(p, "c", wide(dtype).itemsize, [(count, 1)], True)]
 
 
+def _planes(p: dict[str, Any]) -> list[tuple[int, int]]:
+    """The walk over the input of Winograd's convolutions."""
+    return [(p["batch"], p["x_batch"]), (p["groups"], p["x_group"]), (p["channels"], p["x_channel"]), (p["lines"], p["x_line"]),
+            (p["columns"], 1)]
+
+
+def _winograd_gradient(call: Call) -> list[Region]:
+    p = named(winograd.GRADIENT_PARAMETERS, call.params)
+    g = [(p["batch"], p["g_batch"]), (p["groups"], p["g_group"]), (p["rows"], p["g_row"]), (p["c_lines"] * p["c_columns"], 1)]
+    count = p["parts"] * p["groups"] * p["rows"] * p["channels"] * 9
+    return [_region(p, "g", 4, g), _region(p, "x", 4, _planes(p)), _region(p, "c", 4, [(count, 1)], True)]
+
+
 def _winograd(call: Call) -> list[Region]:
     p = named(winograd.PARAMETERS, call.params)
     batch, groups, rows = p["batch"], p["groups"], p["rows"]
     plane = p["c_lines"] * p["c_columns"]
-    x = [(batch, p["x_batch"]), (groups, p["x_group"]), (p["channels"], p["x_channel"]), (p["lines"], p["x_line"]), (p["columns"], 1)]
-    result = [_region(p, "u", 4, [(winograd.weight_count(groups, rows, p["channels"]), 1)]), _region(p, "x", 4, x),
+    result = [_region(p, "u", 4, [(winograd.weight_count(groups, rows, p["channels"]), 1)]), _region(p, "x", 4, _planes(p)),
               _region(p, "c", 4, [(batch * groups * rows * plane, 1)], True)]
     if p["has_bias"]:
         result.append(_region(p, "bias", 4, [(groups * rows, p["bias_stride"])]))
@@ -357,6 +369,7 @@ def _transpose(call: Call) -> list[Region]:
 _TEMPLATES: Final[dict[str, Callable[[Call], list[Region]]]] = {
     "matmul": _matmul, "convolution": _convolution, "convolution_weight": _convolution_weight,
     "depthwise": _depthwise, "depthwise_weight": _depthwise_weight, "winograd": _winograd, "winograd_weights": _winograd_weights,
+    "winograd_gradient": _winograd_gradient,
     "attention": _attention, "attention_backward": _attention,
     "scan": _scan, "selection": _selection, "scatter": _scatter, "index_put": _index_put, "fill": _fill, "copy": _copy,
     "transpose_copy": _transpose}
@@ -375,8 +388,8 @@ def flops(step: Call | HostStep) -> int:
         return sum([_products(p) for p in _phases(step)])
     if step.kernel.name == "convolution_weight":
         return _products(named(convolution.WEIGHT_PARAMETERS, step.params))
-    if step.kernel.name == "winograd":
-        p = named(winograd.PARAMETERS, step.params)
+    if step.kernel.name in ("winograd", "winograd_gradient"):
+        p = named(winograd.PARAMETERS if step.kernel.name == "winograd" else winograd.GRADIENT_PARAMETERS, step.params)
         tiles = winograd.tiles_of(p["c_lines"], p["c_columns"])
         return 2 * winograd.POINTS * p["batch"] * p["groups"] * p["rows"] * p["channels"] * tiles
     if step.kernel.name == "depthwise":

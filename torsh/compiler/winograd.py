@@ -12,7 +12,7 @@ from typing import Final
 from torsh.compiler.convolution import Windows
 from torsh.compiler.kernel import BufferRef, Call, TemplateKernel
 from torsh.core.dtype import DType, float32
-from torsh.ops.convolution_primitives import PANEL_ROWS, Convolve
+from torsh.ops.convolution_primitives import PANEL_ROWS, Convolve, WindowGeometry
 
 POINTS: Final = 16               # products of a tile
 WEIGHT_PARAMETERS: Final = ("u_slot", "u_offset", "w_slot", "w_offset", "groups", "rows", "channels", "w_group", "w_row", "w_channel",
@@ -21,12 +21,17 @@ PARAMETERS: Final = (
     "c_slot", "c_offset", "u_slot", "u_offset", "x_slot", "x_offset", "bias_slot", "bias_offset", "bias_stride", "has_bias",
     "batch", "groups", "rows", "channels", "lines", "columns", "c_lines", "c_columns", "padding_lines", "padding_columns",
     "x_batch", "x_group", "x_channel", "x_line", "m_block", "n_block", "k_block")
+GRADIENT_PARAMETERS: Final = (
+    "c_slot", "c_offset", "g_slot", "g_offset", "x_slot", "x_offset", "batch", "groups", "rows", "channels", "lines", "columns", "c_lines",
+    "c_columns", "padding_lines", "padding_columns", "x_batch", "x_group", "x_channel", "x_line", "g_batch", "g_group", "g_row", "parts",
+    "m_block", "n_block", "k_block")
 PIECE_WORDS: Final = 13          # of the table of runs of tiles
 MOST_LANES: Final = 16
 SCRATCH_BYTES: Final = 6 << 20   # of a work unit: transformed input, products, lines
 
 _MOST_CHANNELS: Final = 512      # whose transformed input is kept at a time
 _MOST_ROWS: Final = 128          # whose products are
+GRADIENT_BLOCK: Final = 128     # rows, channels and tiles of a block of the weights' gradient
 _FEWEST_UNITS: Final = 8
 _FEWEST_CHANNELS: Final = 32     # from which on products outweigh transforms
 _FEWEST_TILES: Final = 64        # from which on they outweigh the transform of the weights
@@ -53,6 +58,14 @@ def suits(dtype: DType, weight: Sequence[int], x: Sequence[int], attr: Convolve,
             or weight[1] < _FEWEST_CHANNELS or weight[2] < _FEWEST_CHANNELS):
         return False
     return x[0] * tiles_of(*geometry.counts) >= (_FEWEST_TILES if changing else _FEWEST_TILES // 2)
+
+
+def suits_gradient(dtype: DType, x: Sequence[int], rows: int, geometry: WindowGeometry, x_column: int) -> bool:
+    """Is the gradient of the weights faster this way?"""
+    if dtype is not float32 or len(x) != 4 or x_column != 1 or x[1] // geometry.groups < _FEWEST_CHANNELS or rows < _FEWEST_CHANNELS:
+        return False
+    return (tuple(geometry.kernel) == (3, 3) and tuple(geometry.stride) == (1, 1) and tuple(geometry.dilation) == (1, 1)
+            and x[0] * tiles_of(*geometry.counts) >= _FEWEST_TILES)
 
 
 def tiles_of(lines: int, columns: int) -> int:
@@ -105,3 +118,24 @@ def winograd(c: BufferRef, u: BufferRef, x: BufferRef, windows: Windows, rows: i
     products = groups * rows * windows.channels * tiles * POINTS
     return Call(TemplateKernel("winograd", ("float32",)), params, units, max(products // 16, 1), "convolution", prepared=2,
                 pieces=1 if m_block < rows else 4)
+
+
+def gradient_blocks(rows: int, channels: int) -> tuple[int, int]:
+    """(rows, channels) of a work unit of the weights' gradient: each unit transforms what it reads."""
+    m_block, k_block = [_ceil_div(n, _ceil_div(n, GRADIENT_BLOCK)) for n in (rows, channels)]
+    return _ceil_div(m_block, PANEL_ROWS) * PANEL_ROWS, k_block
+
+
+def winograd_gradient(c: BufferRef, g: BufferRef, x: BufferRef, windows: Windows, rows: int, g_strides: Sequence[int], parts: int
+                      ) -> Call:
+    """c[part, g, row, (channel, tap)] = the sum of g[n, g, row, position] times the window's element over a part of all (n, position).
+
+    All float32, c contiguous. g_strides: of batch, group and row; positions are neighbours.
+    """
+    m_block, k_block = gradient_blocks(rows, windows.channels)
+    groups = windows.groups
+    params = (c.slot, c.offset, g.slot, g.offset, x.slot, x.offset, windows.batch, groups, rows, windows.channels, *windows.sizes,
+              *windows.counts, *windows.padding, *windows.x_strides[:4], *g_strides, parts, m_block, GRADIENT_BLOCK, k_block)
+    units = parts * groups * _ceil_div(rows, m_block) * _ceil_div(windows.channels, k_block)
+    products = groups * rows * windows.channels * windows.batch * tiles_of(*windows.counts) * POINTS
+    return Call(TemplateKernel("winograd_gradient", ("float32",)), params, units, max(products // 16, 1), "convolution_weight", pieces=1)

@@ -514,7 +514,7 @@ def _weight_decompose(e: Expr) -> Expr:
 def _parts(rows: Shape, columns: int) -> int:
     """In how many parts the positions are summed: several where the result is too small to be shared among threads."""
     batch, groups, outputs, positions = rows
-    blocks = groups * max(1, outputs // 56) * max(1, columns // 128)
+    blocks = groups * max(1, outputs // 112) * max(1, columns // 1024)
     return max(1, min(-(-ENOUGH_BLOCKS // blocks), batch * positions // 2048))
 
 

@@ -21,12 +21,14 @@ from torsh.codegen.llvm.gemm_turned import TURN, write_turn
 from torsh.codegen.llvm.numeric import Numeric
 from torsh.codegen.llvm.scratch import write_scratch
 from torsh.codegen.llvm.template_builder import Module, Operand
+from torsh.codegen.llvm.winograd_transforms import INPUT, write_input
 from torsh.compiler.kernel import TemplateKernel
 
 if TYPE_CHECKING:
     from torsh.codegen.llvm.target import Target
 
-_ARGUMENTS: Final[dict[str, Sequence[str]]] = {"packing": PACK, "product": PRODUCT, "turn": TURN}
+_ARGUMENTS: Final[dict[str, Sequence[str]]] = {"packing": PACK, "product": PRODUCT, "turn": TURN,
+                                             "winograd_input": INPUT}
 
 
 def tiles_library(shape: Shape) -> TemplateKernel:
@@ -62,6 +64,11 @@ def points_library(shape: Shape) -> TemplateKernel:
 def scratch_library(nbytes: int) -> TemplateKernel:
     """The functions that take and give back scratch memory of so many bytes."""
     return TemplateKernel("scratch", (nbytes,))
+
+
+def winograd_input_library(shape: Shape) -> TemplateKernel:
+    """Winograd's transform of the input."""
+    return TemplateKernel("winograd_input", (_common(shape, 0),))
 
 
 def _common(shape: Shape, rows: int) -> Shape:
@@ -127,6 +134,10 @@ def _points(module: Module, shape: Shape, _: Target, symbol: str) -> None:
     write_points(module, shape, symbol)
 
 
+def _winograd_input(module: Module, shape: Shape, _: Target, symbol: str) -> None:
+    write_input(module, shape, symbol)
+
+
 def _scratch(module: Module, nbytes: int, _: Target, symbol: str) -> None:
     write_scratch(module, symbol, nbytes)
 
@@ -141,4 +152,4 @@ def _windows(module: Module, shape: Shape, number: Numeric, parameters: Sequence
 
 LIBRARIES: Final = {"register_tiles": _module_of(_tiles), "packing": _module_of(_packing), "product": _module_of(_product),
                     "points": _module_of(_points), "turn": _module_of(_turn), "windows": _module_of(_windows),
-                    "scratch": _module_of(_scratch)}
+                    "scratch": _module_of(_scratch), "winograd_input": _module_of(_winograd_input)}

@@ -17,6 +17,7 @@ from torsh.codegen.llvm.libraries import LIBRARIES
 from torsh.codegen.llvm.scan import generate_scan
 from torsh.codegen.llvm.selection import generate_selection
 from torsh.codegen.llvm.winograd import generate_winograd, generate_winograd_weights, winograd_libraries
+from torsh.codegen.llvm.winograd_gradient import generate_winograd_gradient, winograd_gradient_libraries
 from torsh.compiler.kernel import TemplateKernel
 from torsh.core.errors import CompileError
 
@@ -27,6 +28,7 @@ _GENERATORS: dict[str, Callable[..., str]] = {
     **LIBRARIES,
     "matmul": generate_matmul, "convolution": generate_convolution, "convolution_weight": generate_convolution_weight,
     "winograd": generate_winograd, "winograd_weights": generate_winograd_weights,
+    "winograd_gradient": generate_winograd_gradient,
     "depthwise": generate_depthwise, "depthwise_weight": generate_depthwise_weight,
     "attention": generate_attention, "attention_backward": generate_attention_backward,
     "scan": generate_scan, "selection": generate_selection, "scatter": generate_scatter, "index_put": generate_index_put,
@@ -34,7 +36,7 @@ _GENERATORS: dict[str, Callable[..., str]] = {
 
 _LIBRARIES: dict[str, Callable[..., dict[str, TemplateKernel]]] = {
     "matmul": matmul_libraries, "convolution": convolution_libraries, "convolution_weight": convolution_weight_libraries,
-    "winograd": winograd_libraries,
+    "winograd": winograd_libraries, "winograd_gradient": winograd_gradient_libraries,
     "attention": attention_libraries, "attention_backward": attention_backward_libraries}
 
 

@@ -11,10 +11,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from torsh.codegen.llvm.gemm_shape import Shape, arguments, pairs, shape_for
-from torsh.codegen.llvm.libraries import declare_libraries, scratch_library
+from torsh.codegen.llvm.libraries import declare_libraries, scratch_library, winograd_input_library
 from torsh.codegen.llvm.scratch import GIVE, TAKE
 from torsh.codegen.llvm.template_builder import ENTRY, Builder, Module, Operand
-from torsh.codegen.llvm.winograd_transforms import INPUT, OUTPUT, PIECES, SHARES, SIDE, write_input, write_output, write_pieces
+from torsh.codegen.llvm.winograd_transforms import INPUT, OUTPUT, PIECES, SHARES, SIDE, write_output, write_pieces
 from torsh.compiler.kernel import TemplateKernel
 from torsh.compiler.winograd import PARAMETERS, PIECE_WORDS, POINTS, SCRATCH_BYTES, WEIGHT_PARAMETERS
 from torsh.ops.convolution_primitives import PANEL_ROWS
@@ -31,7 +31,7 @@ UNIT: Final = ("ptr table", "ptr params", "i64 group", "i64 first", "i64 tiles",
 
 def winograd_libraries(dtype_name: str, target: Target) -> dict[str, TemplateKernel]:
     """The libraries of the template."""
-    return {"scratch": scratch_library(SCRATCH_BYTES)}
+    return {"scratch": scratch_library(SCRATCH_BYTES), "input": winograd_input_library(shape_for(dtype_name, target))}
 
 
 def generate_winograd(dtype_name: str, target: Target, symbol: str) -> str:
@@ -39,8 +39,7 @@ def generate_winograd(dtype_name: str, target: Target, symbol: str) -> str:
     shape = shape_for(dtype_name, target)
     module = Module()
     declare_libraries(module, winograd_libraries(dtype_name, target))
-    write_pieces(module, shape)
-    write_input(module, shape)
+    write_pieces(module, shape, PARAMETERS)
     write_output(module, shape)
     for vectors in range(1, MOST_VECTORS + 1):
         _write_product(module, shape, vectors)
@@ -94,8 +93,8 @@ def _write_unit(module: Module, shape: Shape) -> None:
     # A line more between points, which would otherwise share the same few places of the first-level cache.
     v_vector, c_vector = b.mul(word["k_block"], lanes), b.mul(panels, PANEL_ROWS * lanes)
     v_point, m_point = [b.add(b.mul(step, vectors), lanes) for step in (v_vector, c_vector)]
-    line = b.add(b.mul(vectors, 2 * lanes), lanes)
-    pieces, lines = "%scratch", b.at("%scratch", b.mul(word["n_block"], PIECE_WORDS * 8), "i8")
+    line = b.add(b.mul(vectors, 2 * lanes), 3 * lanes)        # a vector is stored at every place, also behind the last tile
+    pieces, lines = "%scratch", b.at("%scratch", b.mul(b.add(word["n_block"], 2), PIECE_WORDS * 8), "i8")
     transformed = b.at(lines, b.mul(line, SHARES * SIDE * size), "i8")
     products = b.at(transformed, b.mul(v_point, POINTS * size), "i8")
     all_panels = b.ceil_div(word["rows"], PANEL_ROWS)
@@ -103,14 +102,17 @@ def _write_unit(module: Module, shape: Shape) -> None:
     u_point = b.mul(all_panels, u_panel)
     u = b.at(starts["u"], b.mul(u_point, b.mul("%group", POINTS)), kind)
     u = b.at(u, b.mul(b.div("%row", PANEL_ROWS), u_panel), kind)
-    b.call("pieces", *pairs(PIECES, ("%params", "%first", b.add("%first", "%tiles"), pieces, count)))
+    plane = b.mul(word["c_lines"], word["c_columns"])
+    c_batch = b.mul(b.mul(word["groups"], word["rows"]), plane)
+    b.call("pieces", *pairs(PIECES, ("%params", "%first", b.add("%first", "%tiles"), c_batch, pieces, count)))
     number_of_pieces = b.load("i64", count, 8)
 
     def depth(k0: str) -> None:
         k = b.min(word["k_block"], b.sub(word["channels"], k0))
         x = b.at(starts["x"], b.add(b.mul("%group", word["x_group"]), b.mul(k0, word["x_channel"])), kind)
         b.when("%transformed", lambda: None, lambda: b.call("input", *pairs(INPUT, (
-            x, word["x_channel"], word["x_line"], k, pieces, number_of_pieces, vectors, lines, line, transformed, v_vector, v_point))))
+            x, word["x_channel"], word["x_line"], k, pieces, number_of_pieces, vectors, lines, line, transformed, v_vector, lanes,
+            v_point))))
         again = b.less(0, k0)
 
         def point(number: str) -> None:
@@ -143,7 +145,6 @@ def _write_unit(module: Module, shape: Shape) -> None:
         b.loop(0, POINTS, 1, point)
 
     b.loop(0, word["channels"], word["k_block"], depth)
-    plane = b.mul(word["c_lines"], word["c_columns"])
     row = b.add(b.mul("%group", word["rows"]), "%row")
     b.call("output", *pairs(OUTPUT, (
         products, c_vector, m_point, "%rows", vectors, pieces, number_of_pieces, lines, line,

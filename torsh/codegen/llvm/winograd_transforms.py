@@ -11,27 +11,31 @@ from typing import Final
 
 from torsh.codegen.llvm.gemm_shape import Shape, arguments
 from torsh.codegen.llvm.template_builder import Builder, Module, Operand
-from torsh.compiler.winograd import PARAMETERS, PIECE_WORDS
+from torsh.compiler.winograd import PIECE_WORDS
 
 SIDE: Final = 4                  # of a tile of the input
 SHARES: Final = 2                # lines are kept twice, the second time from the third column on
 PREFETCHED: Final = 4            # channels ahead
 # Words of a piece: its places in the input, in the lines and in the result, and the masks (of share and line, of line).
 X_PLACE, LINE_PLACE, X_MASKS, C_PLACE, C_MASKS = 0, 1, 2, 10, 11
-# The pieces of the tiles ``begin`` to ``end``.
-PIECES: Final = ("ptr params", "i64 begin", "i64 end", "ptr pieces", "ptr count")
-# to[point][vector][channel][lane] = the transformed input of all tiles; steps between points, vectors and lines, in elements.
+# The pieces of the tiles ``begin`` to ``end``; two more, which are not counted, for zeros behind the last tile.
+PIECES: Final = ("ptr params", "i64 begin", "i64 end", "i64 c_batch", "ptr pieces", "ptr count")
+GEOMETRY: Final = ("lines", "columns", "c_lines", "c_columns", "padding_lines", "padding_columns", "x_batch", "x_line")
+# to = the transformed input of all tiles, a vector for each point, vector of tiles and channel; all steps in elements.
 INPUT: Final = ("ptr x", "i64 x_channel", "i64 x_line", "i64 channels", "ptr pieces", "i64 count", "i64 vectors", "ptr lines",
-                "i64 line", "ptr to", "i64 to_vector", "i64 to_point")
+                "i64 line", "ptr to", "i64 to_vector", "i64 to_channel", "i64 to_point")
+# The same for a gradient of the result, whose tiles are those of the result.
+GRADIENT: Final = ("ptr g", "i64 g_row", "i64 g_columns", "i64 rows", "ptr pieces", "i64 count", "i64 vectors", "ptr lines", "i64 line",
+                   "ptr to", "i64 to_vector", "i64 to_row", "i64 to_point")
 # c[row] = the results of the products from[point][vector][row][lane] (+ bias)
 OUTPUT: Final = ("ptr from", "i64 from_vector", "i64 from_point", "i64 rows", "i64 vectors", "ptr pieces", "i64 count", "ptr lines",
                  "i64 line", "ptr c", "i64 c_row", "i64 c_columns", "ptr bias", "i64 bias_stride", "i1 has_bias")
 
 
-def write_pieces(module: Module, shape: Shape) -> None:
-    """The function PIECES."""
+def write_pieces(module: Module, shape: Shape, parameters: Sequence[str]) -> None:
+    """The function PIECES for calls with these parameter words."""
     b, lanes = Builder(module, "pieces", arguments(PIECES)), shape.lanes
-    word = b.words(PARAMETERS)
+    word = b.words(parameters)
     across = b.div(b.add(word["c_columns"], 1), 2)
     per_item = b.mul(across, b.div(b.add(word["c_lines"], 1), 2))
 
@@ -50,8 +54,7 @@ def write_pieces(module: Module, shape: Shape) -> None:
         column, width = b.mul(column, 2), b.mul(tiles, 2)
         top, left = b.sub(line, word["padding_lines"]), b.sub(column, word["padding_columns"])
         x = b.add(b.mul(item, word["x_batch"]), b.add(b.mul(top, word["x_line"]), left))
-        c = b.mul(item, b.mul(word["rows"], b.mul(word["groups"], b.mul(word["c_lines"], word["c_columns"]))))
-        c = b.add(c, b.add(b.mul(line, word["c_columns"]), column))
+        c = b.add(b.mul(item, "%c_batch"), b.add(b.mul(line, word["c_columns"]), column))
         words: list[Operand] = [x, b.mul(b.sub(tile, "%begin"), 2)]
         for share in range(SHARES):
             start = b.add(left, 2 * share)
@@ -66,6 +69,11 @@ def write_pieces(module: Module, shape: Shape) -> None:
         return [b.add(tile, tiles), b.add(number, 1)]
 
     count = _while_less(b, "%begin", "%end", piece)
+    for part in range(2):
+        entry = b.at("%pieces", b.mul(b.add(count, part), PIECE_WORDS), "i64")
+        behind = b.add(b.mul(b.sub("%end", "%begin"), 2), part * lanes)
+        for position in range(PIECE_WORDS):
+            b.store("i64", behind if position == LINE_PLACE else 0, b.at(entry, position, "i64"), 8)
     b.store("i64", count, "%count", 8)
     b.finish()
 
@@ -118,11 +126,15 @@ class _Arithmetic:
         """Two results of four products."""
         return [self.add(self.add(m[0], m[1]), m[2]), self.sub(self.sub(m[1], m[2]), m[3])]
 
+    def gradient(self, z: tuple[str, str]) -> list[str]:
+        """The transform of two elements of a gradient."""
+        return [z[0], self.add(*z), self.sub(*z), self.b(f"fneg {self.vector} {z[1]}")]
 
-def write_input(module: Module, shape: Shape) -> None:
-    """The function INPUT."""
+
+def write_input(module: Module, shape: Shape, name: str) -> None:
+    """A library, the function INPUT."""
     number, lanes, kind = shape.number, shape.lanes, shape.number.kind
-    b = Builder(module, "input", arguments(INPUT))
+    b = Builder(module, name, arguments(INPUT), internal=False)
     arithmetic = _Arithmetic(b, number.vector(lanes))
     rows = [[b.at("%lines", b.mul("%line", share * SIDE + y), kind) for y in range(SIDE)] for share in range(SHARES)]
     ahead = b.mul("%x_channel", PREFETCHED)
@@ -143,7 +155,7 @@ def write_input(module: Module, shape: Shape) -> None:
                 source = b.at(source, "%x_line", kind)
 
         b.loop(0, "%count", 1, piece)
-        to = b.at("%to", b.mul(c, lanes), kind)
+        to = b.at("%to", b.mul(c, "%to_channel"), kind)
 
         def tiles(vector: str) -> None:
             at = b.mul(vector, 2 * lanes)
@@ -164,6 +176,49 @@ def write_input(module: Module, shape: Shape) -> None:
         b.loop(0, "%vectors", 1, tiles)
 
     b.loop(0, "%channels", 1, channel)
+    b.finish()
+
+
+def write_gradient(module: Module, shape: Shape) -> None:
+    """The function GRADIENT."""
+    number, lanes, kind = shape.number, shape.lanes, shape.number.kind
+    b = Builder(module, "gradient", arguments(GRADIENT))
+    arithmetic = _Arithmetic(b, number.vector(lanes))
+    lines = [b.at("%lines", b.mul("%line", y), kind) for y in range(2)]
+    ahead = b.mul("%g_row", PREFETCHED)
+
+    def row(k: str) -> None:
+        g = b.at("%g", b.mul(k, "%g_row"), kind)
+
+        def piece(position: str) -> None:
+            entry = b.at("%pieces", b.mul(position, PIECE_WORDS), "i64")
+            source = b.at(g, b.load("i64", b.at(entry, C_PLACE, "i64"), 8), kind)
+            place = b.load("i64", b.at(entry, LINE_PLACE, "i64"), 8)
+            for y in range(2):
+                b.prefetch(b.at(source, ahead, kind))
+                value = number.load_masked(b, source, lanes, _mask(b, lanes, entry, C_MASKS + y))
+                number.store(b, value, b.at(lines[y], place, kind), lanes)
+                source = b.at(source, "%g_columns", kind)
+
+        b.loop(0, "%count", 1, piece)
+        to = b.at("%to", b.mul(k, "%to_row"), kind)
+
+        def tiles(vector: str) -> None:
+            half = []
+            for y in range(2):
+                start = b.at(lines[y], b.mul(vector, 2 * lanes), kind)
+                half.append(arithmetic.gradient(_apart(b, kind, lanes, number.load(b, start, lanes),
+                                                       number.load(b, b.at(start, lanes, kind), lanes))))
+            target = b.at(to, b.mul(vector, "%to_vector"), kind)
+            whole = [arithmetic.gradient((half[0][x], half[1][x])) for x in range(SIDE)]
+            for y in range(SIDE):
+                for column in range(SIDE):
+                    number.store(b, whole[column][y], target, lanes)
+                    target = b.at(target, "%to_point", kind)
+
+        b.loop(0, "%vectors", 1, tiles)
+
+    b.loop(0, "%rows", 1, row)
     b.finish()
 
 
