@@ -130,7 +130,7 @@ def test_blocks_fit_scratch_memory() -> None:
                 assert (n + 2) * winograd.PIECE_WORDS * 8 + lines + points <= winograd.SCRATCH_BYTES
                 assert n % lanes == 0 and m % primitives.PANEL_ROWS == 0
             m, k = winograd.gradient_blocks(rows, channels)
-            n = winograd.GRADIENT_BLOCK
+            n = winograd.GRADIENT_TILES
             points = winograd.POINTS * (n * (m + k) + m * k + 3 * lanes) * 4
             assert (n + 2) * winograd.PIECE_WORDS * 8 + 8 * (2 * n + 3 * lanes) * 4 + points <= winograd.SCRATCH_BYTES
 

@@ -31,7 +31,8 @@ SCRATCH_BYTES: Final = 6 << 20   # of a work unit: transformed input, products, 
 
 _MOST_CHANNELS: Final = 512      # whose transformed input is kept at a time
 _MOST_ROWS: Final = 128          # whose products are
-GRADIENT_BLOCK: Final = 128     # rows, channels and tiles of a block of the weights' gradient
+GRADIENT_BLOCK: Final = 128      # rows and channels of a block of the weights' gradient
+GRADIENT_TILES: Final = 256      # of a block, over which lanes are summed
 _FEWEST_UNITS: Final = 8
 _FEWEST_CHANNELS: Final = 32     # from which on products outweigh transforms
 _FEWEST_TILES: Final = 64        # from which on they outweigh the transform of the weights
@@ -39,6 +40,11 @@ _FEWEST_TILES: Final = 64        # from which on they outweigh the transform of 
 
 def _ceil_div(a: int, b: int) -> int:
     return -(-a // b)
+
+
+def _even(tiles: int, most: int) -> int:
+    """The tiles of the fewest blocks of about the same size, in whole vectors."""
+    return _ceil_div(_ceil_div(tiles, _ceil_div(tiles, most)), MOST_LANES) * MOST_LANES
 
 
 def weight_count(groups: int, rows: int, channels: int) -> int:
@@ -79,7 +85,7 @@ def blocks(channels: int, rows: int, tiles: int, groups: int) -> tuple[int, int,
     Fewer tiles read the weights more often, more tiles leave the second-level cache, which matters less the more channels there are.
     """
     k_block = _ceil_div(channels, _ceil_div(channels, _MOST_CHANNELS))
-    n_block = _ceil_div(_ceil_div(tiles, _ceil_div(tiles, 96 if channels <= 256 else 128)), MOST_LANES) * MOST_LANES
+    n_block = _even(tiles, 96 if channels <= 256 else 128)
     wanted = _ceil_div(_FEWEST_UNITS, groups * _ceil_div(tiles, n_block))
     row_blocks = max(_ceil_div(rows, _MOST_ROWS), min(wanted, rows // (2 * PANEL_ROWS)))
     return _ceil_div(_ceil_div(rows, row_blocks), PANEL_ROWS) * PANEL_ROWS, n_block, k_block
@@ -134,8 +140,9 @@ def winograd_gradient(c: BufferRef, g: BufferRef, x: BufferRef, windows: Windows
     """
     m_block, k_block = gradient_blocks(rows, windows.channels)
     groups = windows.groups
+    tiles = _ceil_div(windows.batch * tiles_of(*windows.counts), parts)
     params = (c.slot, c.offset, g.slot, g.offset, x.slot, x.offset, windows.batch, groups, rows, windows.channels, *windows.sizes,
-              *windows.counts, *windows.padding, *windows.x_strides[:4], *g_strides, parts, m_block, GRADIENT_BLOCK, k_block)
+              *windows.counts, *windows.padding, *windows.x_strides[:4], *g_strides, parts, m_block, _even(tiles, GRADIENT_TILES), k_block)
     units = parts * groups * _ceil_div(rows, m_block) * _ceil_div(windows.channels, k_block)
-    products = groups * rows * windows.channels * windows.batch * tiles_of(*windows.counts) * POINTS
+    products = groups * rows * windows.channels * parts * tiles * POINTS
     return Call(TemplateKernel("winograd_gradient", ("float32",)), params, units, max(products // 16, 1), "convolution_weight", pieces=1)
