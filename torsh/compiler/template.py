@@ -144,7 +144,8 @@ class Template:
         for call, count in self.calls:
             units, cost = found[position:position + 2]
             position += 2
-            calls.append(Call(call.kernel, found[position:position + count], units, cost, call.label, pieces=call.pieces))
+            calls.append(Call(call.kernel, found[position:position + count], units, cost, call.label, pieces=call.pieces,
+                              prepares=call.prepares, prepared=call.prepared))
             position += count
         return Plan(calls, found[0], self.leaves, found[1:1 + self.outputs], self.scalars, constants, self.in_place)
 
