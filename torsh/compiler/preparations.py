@@ -88,15 +88,22 @@ def _reads_numbers(call: Call) -> bool:
 
 # ---- checks ------------------------------------------------------------------------------------------------------------
 
-def preparation_problem(plan: Plan, number: int) -> str:
-    """What is wrong with the preparation that step ``number`` is or reads; ``""``: nothing."""
-    step = plan.steps[number]
+def position_problem(plan: Plan, step: Call | HostStep) -> str:
+    """What is wrong with the positions that ``prepares`` and ``prepared`` give; ``""``: nothing."""
     if isinstance(step, HostStep):
         return ""
     count = 1 + plan.leaves + len(plan.output_bytes)
-    for position in (*(step.prepares or ()), *([step.prepared] if step.prepared >= 0 else ())):
+    for position in (*(step.prepares or ()), *([step.prepared] if step.prepared != -1 else ())):
         if not 0 <= position < len(step.params) - 1 or not 0 <= step.params[position] < count or step.params[position + 1] < 0:
             return f"position {position} of the parameters names no memory"
+    return ""
+
+
+def preparation_problem(plan: Plan, number: int) -> str:
+    """What is wrong with the preparation that step ``number`` is or reads; ``""``: nothing. All positions have to be right."""
+    step = plan.steps[number]
+    if isinstance(step, HostStep):
+        return ""
     problem = _result_problem(plan, number, step) if step.prepares is not None else ""
     if not problem and step.prepared >= 0 and _prepared_by(plan, number, step) is None:
         problem = f"reads memory {words(step, step.prepared)}, which no preparation has made"
@@ -153,4 +160,4 @@ def _overlap(a: Region, b: Region) -> bool:
     return a.slot == b.slot and low < end and first < high
 
 
-__all__ = ["OPERAND_WORD", "RESULT_WORD", "Preparation", "keepable", "preparation_problem", "words"]
+__all__ = ["OPERAND_WORD", "RESULT_WORD", "Preparation", "keepable", "position_problem", "preparation_problem", "words"]

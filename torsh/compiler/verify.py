@@ -17,7 +17,7 @@ from torsh.compiler.footprint import LoopParameters, Region, loop_parameters_of,
 from torsh.compiler.graph import topological
 from torsh.compiler.kernel import STRIDED, Call, LoopKernel, Stage, Value, grid_units, motion_of
 from torsh.compiler.plan import HostStep, Plan, PlannedBuffer
-from torsh.compiler.preparations import preparation_problem
+from torsh.compiler.preparations import position_problem, preparation_problem
 from torsh.core.dtype import DType, bool_, float64, int64
 from torsh.core.errors import CompileError
 from torsh.ops.expr import COMPOSITE, ELEMENTWISE, TABLE, VARIABLE_OP, Expr
@@ -217,12 +217,13 @@ def verify_plan(plan: Plan) -> None:
         if isinstance(step, Call) and isinstance(step.kernel, LoopKernel):
             _named(number, step, lambda step=step: _verify_call(step, plan))
     for number, step in enumerate(plan.steps):
-        _named(number, step, lambda number=number: _verify_preparation(plan, number))
+        _named(number, step, lambda step=step: _refuse(position_problem(plan, step)))
+    for number, step in enumerate(plan.steps):
+        _named(number, step, lambda number=number: _refuse(preparation_problem(plan, number)))
     Replay(plan).run()
 
 
-def _verify_preparation(plan: Plan, number: int) -> None:
-    problem = preparation_problem(plan, number)
+def _refuse(problem: str) -> None:
     if problem:
         raise CompileError(problem)
 
