@@ -126,6 +126,7 @@ def compiled_step(module: Any, x: Any) -> None:
 
 def through_numpy(module: Any, x: Any) -> None:
     array = module.weight.detach().numpy()
+    assert kept() == 0                      # its memory is free at once
     for k in range(3):
         array[k] = k
         check(module, x, 2)
