@@ -8,6 +8,7 @@ from typing import Any, Final
 from torsh.compiler.footprint import LoopParameters, bytes_moved, flops, loop_parameters_of, regions
 from torsh.compiler.kernel import Call, LoopKernel, Value
 from torsh.compiler.plan import HostStep, Plan
+from torsh.compiler.preparations import keepable
 from torsh.compiler.templates import MATMUL_PARAMETERS
 
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -18,7 +19,8 @@ class KernelSummary:
     """One step of a program.
 
     Attributes: ``name`` (the operations it stands for), ``kind`` (``"loop"``, ``"template"`` or ``"host"``), ``bytes_read``,
-    ``bytes_written``, ``flops`` (roughly), ``ir`` (readable text).
+    ``bytes_written``, ``flops`` (roughly), ``ir`` (readable text), ``kept`` (True: it only brings a leaf's memory into another
+    order, and is left out from the third run on, until that memory is written).
     """
 
     name: str
@@ -27,6 +29,7 @@ class KernelSummary:
     bytes_written: int
     flops: int
     ir: str
+    kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,17 +84,19 @@ def explain(plans: Iterable[Plan]) -> Explanation:
 def summary(plan: Plan) -> ProgramSummary:
     """What one program does."""
     leaves = {b.slot: b.nbytes for b in plan.buffers if 0 < b.slot <= plan.leaves}
-    return ProgramSummary(tuple([_kernel(plan, s) for s in plan.steps]), plan.scratch_bytes, sum(leaves.values()),
+    numbers = {p.number for p in keepable(plan)}
+    kept = {id(call) for k, call in enumerate([s for s in plan.steps if isinstance(s, Call)]) if k in numbers}
+    return ProgramSummary(tuple([_kernel(plan, s, id(s) in kept) for s in plan.steps]), plan.scratch_bytes, sum(leaves.values()),
                           sum(plan.output_bytes))
 
 
-def _kernel(plan: Plan, step: Call | HostStep) -> KernelSummary:
+def _kernel(plan: Plan, step: Call | HostStep, kept: bool) -> KernelSummary:
     read, written = bytes_moved(step)
     if isinstance(step, HostStep):
         return KernelSummary(step.op.name, "host", read, written, flops(step), _host_text(plan, step))
     kind = "loop" if isinstance(step.kernel, LoopKernel) else "template"
     ir = "\n".join(_loop_text(plan, step, step.kernel)) if isinstance(step.kernel, LoopKernel) else _template_text(plan, step)
-    return KernelSummary(step.label, kind, read, written, flops(step), ir)
+    return KernelSummary(step.label, kind, read, written, flops(step), ir, kept)
 
 
 # ---- text --------------------------------------------------------------------------------------------------------------
@@ -103,7 +108,8 @@ def _program_text(number: int, p: ProgramSummary, count: int) -> str:
     for k, kernel in enumerate(p.kernels):
         moved = kernel.bytes_read + kernel.bytes_written
         lines.append(f"{k}. {kernel.name} ({kernel.kind}): reads {_size(kernel.bytes_read)}, writes "
-                     f"{_size(kernel.bytes_written)}, {_amount(kernel.flops)}flop ({kernel.flops / max(moved, 1):.2g} per byte)")
+                     f"{_size(kernel.bytes_written)}, {_amount(kernel.flops)}flop ({kernel.flops / max(moved, 1):.2g} per byte)"
+                     f"{', kept while its operand is not written' * kernel.kept}")
         lines += ["     " + line for line in kernel.ir.split("\n")]
     return "\n".join(lines)
 

@@ -80,7 +80,8 @@ def _make_template(skeleton: Skeleton, outputs: Sequence[Expr], in_place: Sequen
 def check_same(plan: Plan, compiled: Plan) -> None:
     """Raise CompileError unless a template's plan is the one that the compiler makes for the same sizes."""
     for number, (a, b) in enumerate(zip(plan.steps, compiled.steps, strict=True)):
-        if not isinstance(a, Call) or not isinstance(b, Call) or (a.kernel, a.params, a.units) != (b.kernel, b.params, b.units):
+        if not isinstance(a, Call) or not isinstance(b, Call) or (a.kernel, a.params, a.units, a.prepares, a.prepared) != (
+                b.kernel, b.params, b.units, b.prepares, b.prepared):
             raise CompileError(f"step {number}: the template gives {a}, the compiler {b}")
     if plan.constants != compiled.constants or plan.scratch_bytes != compiled.scratch_bytes:
         raise CompileError(f"a template gives other constants or memory than the compiler: {plan} and {compiled}")

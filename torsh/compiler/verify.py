@@ -17,6 +17,7 @@ from torsh.compiler.footprint import LoopParameters, Region, loop_parameters_of,
 from torsh.compiler.graph import topological
 from torsh.compiler.kernel import STRIDED, Call, LoopKernel, Stage, Value, grid_units, motion_of
 from torsh.compiler.plan import HostStep, Plan, PlannedBuffer
+from torsh.compiler.preparations import position_problem, preparation_problem
 from torsh.core.dtype import DType, bool_, float64, int64
 from torsh.core.errors import CompileError
 from torsh.ops.expr import COMPOSITE, ELEMENTWISE, TABLE, VARIABLE_OP, Expr
@@ -215,7 +216,16 @@ def verify_plan(plan: Plan) -> None:
     for number, step in enumerate(plan.steps):
         if isinstance(step, Call) and isinstance(step.kernel, LoopKernel):
             _named(number, step, lambda step=step: _verify_call(step, plan))
+    for number, step in enumerate(plan.steps):
+        _named(number, step, lambda step=step: _refuse(position_problem(plan, step)))
+    for number, step in enumerate(plan.steps):
+        _named(number, step, lambda number=number: _refuse(preparation_problem(plan, number)))
     Replay(plan).run()
+
+
+def _refuse(problem: str) -> None:
+    if problem:
+        raise CompileError(problem)
 
 
 def _named(number: int, step: Call | HostStep, check: Any) -> None:

@@ -14,6 +14,7 @@ from sys import getrefcount
 from typing import Any, Final
 
 from torsh.backend.base import Backend, Executable, Storage
+from torsh.backend.watch import overwrite, share
 from torsh.core.dtype import default_dtype_changed
 from torsh.core.errors import DATA_ERRORS, CompileError, LinAlgError
 from torsh.graph.handle import Token, expr_of, materialised, position_of, renew, requires_grad, run_behind, token_of, write
@@ -296,7 +297,7 @@ def rescue(error: Exception, live: list[Any], into: Sequence[Storage | None], wi
         for i, storage in zip(good, results, strict=True):
             t, home = live[i], into[i]
             if home is not None:                    # written only now, because its old value may have been read
-                ctypes.memmove(home.pointer, storage.pointer, storage.nbytes)
+                overwrite(home.pointer, storage.pointer, storage.nbytes)
                 storage = home
             t._storage, t._home, t._token = storage, None, None
             t._expr = placeholder_of(t._expr)
@@ -416,7 +417,7 @@ def shared_storage(t: Any) -> Storage:
             copy = backend().allocate(storage.nbytes)
             ctypes.memmove(copy.pointer, storage.pointer, storage.nbytes)
             t._storage = storage = copy
-        storage.shared = True
+        share(storage)
     return storage
 
 

@@ -14,11 +14,14 @@ import numpy as np
 
 from torsh.backend.base import Storage
 from torsh.backend.cpu import jit
+from torsh.backend.cpu.keeping import Keeper, Kept
 from torsh.backend.cpu.memory import POOL, pooled
 from torsh.backend.cpu.native import HEAD_WORDS, RECORD_WORDS, native_runtime
+from torsh.backend.watch import WATCHED, changed
 from torsh.compiler.build import REFUSED
 from torsh.compiler.kernel import Call
 from torsh.compiler.plan import ArrayRef, HostStep, Plan
+from torsh.compiler.preparations import keepable
 from torsh.core.errors import CompileError, IndexOutOfRangeError
 
 SHARE_FROM: Final = 1 << 15       # cost of a call from which on threads share it
@@ -65,6 +68,9 @@ class CpuExecutable:
         self.simple = len(self.sections) == 1 and isinstance(self.sections[0], tuple)
         self.numbers = len(scalar_kinds)
         self.plain = self.simple and self.scratch is None and self.all_scalars and not self.tail
+        kept = keepable(plan)
+        word = 1 + plan.leaves + len(plan.output_bytes) + len(scalar_kinds) + len(plan.constants)
+        self.keeper = Keeper(kept, self.records, calls, word, prepare) if kept else None
 
     def run(self, leaves: Sequence[Storage], scalars: Sequence[Any], into: Sequence[Storage | None]) -> list[Storage]:
         """Compute all outputs; see :meth:`torsh.backend.base.Executable.run`."""
@@ -80,20 +86,23 @@ class CpuExecutable:
                 self.failed()
             return outputs
         if into:
+            if WATCHED:
+                changed([s.pointer for s in into if s is not None])
             outputs = [pooled(*sizes) if s is None else s for s, sizes in zip(into, self.outputs)]  # noqa: B905
         else:
             outputs = [pooled(*sizes) for sizes in self.outputs]
         if len(leaves) > self.leaves:
             leaves = leaves[:self.leaves]
         blocks = self.scratch
-        if blocks is None:
-            self.run_table(0, (*map(_pointer, leaves), *map(_pointer, outputs)), scalars)
-            return outputs
-        scratch = POOL.take(blocks)
+        scratch = 0 if blocks is None else POOL.take(blocks)
         try:
-            self.run_table(scratch, (*map(_pointer, leaves), *map(_pointer, outputs)), scalars)
+            kept = None if self.keeper is None else self.keeper.kept_for(leaves)
+            self.run_table(scratch, (*map(_pointer, leaves), *map(_pointer, outputs)), scalars, kept)
         finally:
-            blocks.append(scratch)
+            if blocks is not None:
+                blocks.append(scratch)
+            if WATCHED and into:
+                changed([s.pointer for s in into if s is not None])
         return outputs
 
     def bind(self, leaves: Sequence[int], into: Sequence[int]) -> Callable[[Sequence[Any]], None]:
@@ -102,38 +111,43 @@ class CpuExecutable:
         blocks = self.scratch
 
         def run(scalars: Sequence[Any]) -> None:
-            if blocks is None:
-                self.run_table(0, pointers, scalars)
-                return
-            scratch = POOL.take(blocks)
+            if WATCHED:
+                changed(into)
+            scratch = 0 if blocks is None else POOL.take(blocks)
             try:
                 self.run_table(scratch, pointers, scalars)
             finally:
-                blocks.append(scratch)
+                if blocks is not None:
+                    blocks.append(scratch)
+                if WATCHED:
+                    changed(into)
         return run
 
-    def run_table(self, scratch: int, pointers: tuple[int, ...], scalars: Sequence[Any]) -> None:
+    def run_table(self, scratch: int, pointers: tuple[int, ...], scalars: Sequence[Any], kept: Kept | None = None) -> None:
         """Run all steps; what calls find their buffers and numbers in is the scratch memory, leaves, outputs and numbers."""
         used = self.used_scalars
         numbers = scalars[:len(used)] if self.all_scalars else [scalars[k] for k in used]
+        address = self.address if kept is None else kept.records
         try:
-            table = self.pack(self.address, 0, self.count, *_status.addresses, scratch, *pointers, *numbers)
+            table = self.pack(address, 0, self.count, *_status.addresses, scratch, *pointers, *numbers)
         except struct.error:
             raise too_large() from None
         if self.tail:
             table += self.tail
+        if kept is not None:
+            table += kept.words
         if not self.simple:
-            self.run_sections(table, scalars)
+            self.run_sections(address, table, scalars)
         elif self.native(table) != self.count:
             self.failed()
 
-    def run_sections(self, table: bytes, scalars: Sequence[Any]) -> None:
+    def run_sections(self, address: int, table: bytes, scalars: Sequence[Any]) -> None:
         """Runs of calls, with host steps in between; signals are looked at after each."""
         begin = 8 * _RANGE_WORDS
         for section in self.sections:
             if isinstance(section, HostStep):
                 run_host_step(section, table, scalars)
-            elif self.native(struct.pack(f"={_RANGE_WORDS}q", self.address, *section) + table[begin:]) != section[1]:
+            elif self.native(struct.pack(f"={_RANGE_WORDS}q", address, *section) + table[begin:]) != section[1]:
                 self.failed()
 
     def failed(self) -> None:
@@ -146,6 +160,17 @@ class CpuExecutable:
         if index < REFUSED // 2:
             index -= REFUSED
         raise IndexOutOfRangeError(f"index {index} is out of bounds for dimension with size {size} (in {calls[number].label})")
+
+
+def prepare(call: Call, operand: int, result: int) -> bool:
+    """Run one preparation (:attr:`torsh.compiler.preparations.Preparation.call`) on its own; was it done?"""
+    runtime = native_runtime()
+    records, params = _packed([call], runtime.threads)
+    table = struct.pack(f"={HEAD_WORDS + 2}q", records.buffer_info()[0], 0, 1, *_status.addresses, operand, result)
+    done = runtime.run_table(table) == 1
+    _status.words[0] = 0
+    del params                          # it was needed until now
+    return done
 
 
 def too_large() -> OverflowError:

@@ -11,6 +11,7 @@ import mmap
 from typing import Any, Final
 
 from torsh.backend.base import Storage
+from torsh.backend.watch import forget_all
 
 ARENA: Final = 4 << 20            # bytes that small blocks are cut from at a time
 LARGE: Final = 1 << 20            # from this size on, blocks are mappings of their own
@@ -154,7 +155,8 @@ def allocate(nbytes: int) -> PooledStorage:
 
 
 def empty_cache() -> None:
-    """Return unused memory to the system."""
+    """Return unused memory to the system, with what is kept only to save time."""
+    forget_all()
     POOL.empty_cache()
 
 

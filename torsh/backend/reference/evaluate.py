@@ -1,13 +1,13 @@
 """Evaluation of expressions with NumPy."""
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from torsh.backend.base import Storage, address_of
+from torsh.backend.watch import overwrite
 from torsh.core.dtype import dtype_by_name
 from torsh.core.errors import DATA_ERRORS, CompileError
 from torsh.ops.expr import CONSTANT_OP, LEAF_OP, SCALAR_OP, VARIABLE_OP, Expr, no_grad_recording
@@ -155,7 +155,7 @@ class ReferenceProgram:
                 storages.append(storage_of_array(array))
                 continue
             if array.nbytes:
-                ctypes.memmove(target.pointer, address_of(array), array.nbytes)
+                overwrite(target.pointer, address_of(array), array.nbytes)
             storages.append(target)
         return storages
 
