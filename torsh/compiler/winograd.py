@@ -63,7 +63,7 @@ def suits(dtype: DType, weight: Sequence[int], x: Sequence[int], attr: Convolve,
     if (tuple(geometry.kernel) != (3, 3) or tuple(geometry.stride) != (1, 1) or tuple(geometry.dilation) not in ((1, 1), (-1, -1))
             or weight[1] < _FEWEST_CHANNELS or weight[2] < _FEWEST_CHANNELS):
         return False
-    return x[0] * tiles_of(*geometry.counts) >= (_FEWEST_TILES if changing else _FEWEST_TILES // 2)
+    return x[0] * tiles_of(*geometry.counts) >= (_FEWEST_TILES if changing else MOST_LANES)
 
 
 def suits_gradient(dtype: DType, x: Sequence[int], rows: int, geometry: WindowGeometry, x_column: int) -> bool:

@@ -54,6 +54,7 @@ def _write_product(module: Module, shape: Shape, vectors: int) -> None:
     vector = number.vector(lanes)
     rows = PANEL_ROWS if shape.rows >= _WIDE_FILE else PANEL_ROWS // 2
     b = Builder(module, f"product{vectors}", arguments(PRODUCT))
+    following = b.mul("%k", PANEL_ROWS)        # the next panel: weights come from far away if there are few tiles
     for first in range(0, PANEL_ROWS, rows):
         starts = [b.at("%c", b.mul("%c_vector", part), kind) for part in range(vectors)]
         to = [b.at(start, (first + row) * lanes, kind) for row in range(rows) for start in starts]
@@ -62,6 +63,8 @@ def _write_product(module: Module, shape: Shape, vectors: int) -> None:
 
         def step(_: str, a: str, *given: str) -> list[str]:
             columns, sums = given[:vectors], given[vectors:]
+            if first == 0:
+                b.prefetch(b.at(a, following, kind))
             values = [number.load(b, at, lanes) for at in columns]
             result = []
             for row in range(rows):
