@@ -47,13 +47,15 @@ def _write_dot_tile(module: Module, shape: Shape, rows: int) -> None:
     last = b.sub("%columns", 1)
     a_rows = [b.at("%a", b.mul("%a_row", row), shape.left.stored) for row in range(rows)]
     b_columns = [b.at("%b", b.mul("%b_column", b.min(column, last)), shape.right.stored) for column in range(width)]
+    following = b.mul("%b_column", width)                # the columns of the next tile
 
     def step(k: Operand, sums: Sequence[str], mask: str | None) -> list[str]:
         left = [_dot_operand(b, shape, shape.left, start, k, mask) for start in a_rows]
         result = list(sums)
         for column in range(width):
-            if rows == 1 and mask is None:       # every element is used once: what counts is how many lines are under way
-                b.prefetch(b.at(b.at(b_columns[column], k, shape.right.stored), AHEAD_BYTES, "i8"))
+            if mask is None:                     # what counts is how many lines are under way
+                at = b.at(b_columns[column], k, shape.right.stored)
+                b.prefetch(b.at(at, AHEAD_BYTES, "i8") if rows == 1 else b.at(at, following, shape.right.stored))
             right = _dot_operand(b, shape, shape.right, b_columns[column], k, mask)
             for row in range(rows):
                 here = row * width + column
