@@ -61,7 +61,7 @@ class CpuExecutable:
         self.used_scalars = [k for k, kind in enumerate(scalar_kinds) if kind != UNREAD]
         self.all_scalars = len(self.used_scalars) == len(scalar_kinds)
         self.outputs = [(n, POOL.blocks(n)) for n in plan.output_bytes]
-        self.scratch = POOL.blocks(plan.scratch_bytes) if plan.scratch_bytes else None
+        self.scratch = POOL.scratch(plan.scratch_bytes) if plan.scratch_bytes else None
         self.simple = len(self.sections) == 1 and isinstance(self.sections[0], tuple)
         self.numbers = len(scalar_kinds)
         self.plain = self.simple and self.scratch is None and self.all_scalars and not self.tail
