@@ -16,16 +16,18 @@ Factors = tuple[tuple[int, ...], ...]
 class Buffer:
     """Memory of one stored expression (or of several that share it).
 
-    ``output``: number of the program's output that it is, or -1; ``leaf``: leaf position, or -1; ``offset``: in the scratch
-    arena, once planned.
+    ``output``: number of the program's output that it is, or -1; ``leaf``: leaf position, or -1; ``inside``: the output whose
+    memory it borrows, or None (the scratch arena); ``offset``: in there, once planned; ``first``, ``last``: the steps that
+    use it first and last.
     """
 
-    __slots__ = ("nbytes", "output", "leaf", "offset", "first", "last")
+    __slots__ = ("nbytes", "output", "leaf", "inside", "offset", "first", "last")
 
     def __init__(self, nbytes: int, leaf: int = -1) -> None:
         self.nbytes = nbytes
         self.output = -1
         self.leaf = leaf
+        self.inside: Buffer | None = None
         self.offset = 0
         self.first = -1
         self.last = -1
