@@ -142,3 +142,12 @@ def test_a_training_loop_takes_no_new_memory():
     torsh.synchronize()
     assert memory.POOL.in_use == in_use
     assert memory.POOL.in_use + memory.POOL.kept == total
+
+
+def test_the_heap_is_trimmed_where_that_is_possible(monkeypatch):
+    assert memory.trim_heap() in (False, True)
+
+    def none(_: None) -> object:
+        return object()
+    monkeypatch.setattr(memory.ctypes, "CDLL", none)
+    assert not memory.trim_heap()

@@ -14,7 +14,7 @@ import numpy as np
 
 from torsh.backend.base import Storage
 from torsh.backend.cpu import jit
-from torsh.backend.cpu.memory import POOL, pooled
+from torsh.backend.cpu.memory import POOL, pooled, trim_heap
 from torsh.backend.cpu.native import HEAD_WORDS, RECORD_WORDS, native_runtime
 from torsh.compiler.build import REFUSED
 from torsh.compiler.kernel import Call
@@ -159,7 +159,11 @@ def _packed(calls: Sequence[Call], threads: int) -> tuple[array[int], array[int]
     base = params.buffer_info()[0] if len(params) else 0
     words: list[int] = []
     offset = 0
-    for call, address in zip(calls, jit.addresses_of(c.kernel for c in calls), strict=True):
+    compiled = jit.statistics["compiled"]
+    addresses = jit.addresses_of(c.kernel for c in calls)
+    if jit.statistics["compiled"] != compiled:
+        trim_heap()
+    for call, address in zip(calls, addresses, strict=True):
         shared = call.cost >= SHARE_FROM and call.units > 1
         chunk = _chunk(call, max(threads, 2)) if shared else 0
         words += (address, base + 8 * offset, call.units, chunk, 0, 0)

@@ -211,6 +211,14 @@ def empty_cache() -> None:
     POOL.empty_cache()
 
 
+def trim_heap() -> bool:
+    """Return what the C library keeps of freed memory to the system, where it can do that; LLVM leaves tens of megabytes."""
+    try:
+        return bool(ctypes.CDLL(None).malloc_trim(0))
+    except (AttributeError, OSError, TypeError):        # another C library
+        return False
+
+
 def memory_stats() -> dict[str, int]:
     """Bytes: ``in_use`` by tensors, ``kept`` for reuse."""
     return {"in_use": POOL.in_use, "kept": POOL.kept}
