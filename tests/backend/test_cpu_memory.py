@@ -8,7 +8,7 @@ import pytest
 
 import torsh
 from torsh.backend.cpu import memory
-from torsh.backend.cpu.memory import ARENA, HUGE_PAGE, LARGE, Pool, allocate, size_class
+from torsh.backend.cpu.memory import ARENA, HUGE_PAGE, LARGE, Pool, allocate, in_huge_pages, size_class
 
 
 def test_size_classes():
@@ -54,6 +54,42 @@ def test_large_blocks_are_mappings_aligned_to_huge_pages():
     blocks.append(block)
     pool.empty_cache()
     assert (pool.kept, pool.in_use, pool.mappings, list(blocks)) == (0, 0, {}, [])
+
+
+def test_huge_pages_take_little_more_than_the_block():
+    assert in_huge_pages(HUGE_PAGE) == HUGE_PAGE
+    assert in_huge_pages(HUGE_PAGE + LARGE // 4) == HUGE_PAGE           # the rest would take a whole huge page
+    assert in_huge_pages(2 * HUGE_PAGE - LARGE // 4) == 2 * HUGE_PAGE
+    for size in range(HUGE_PAGE, 20 * HUGE_PAGE, 3 << 16):
+        assert size - HUGE_PAGE < in_huge_pages(size) <= size * 1.125
+
+
+def test_scratch_memory_is_shared():
+    pool = Pool()
+    small, large = pool.scratch(2 << 20), pool.scratch(6 << 20)
+    assert pool.scratch(1000) is pool.blocks(1000)
+    address = pool.take(large)
+    large.append(address)
+    assert (pool.in_use, pool.kept) == (0, 6 << 20)
+    assert pool.take(small) == address and pool.kept == 0
+    small.append(address)
+    assert pool.take(large) == address
+
+
+def test_larger_scratch_memory_takes_the_place_of_smaller():
+    pool = Pool()
+    small, large = pool.scratch(2 << 20), pool.scratch(6 << 20)
+    small.append(pool.take(small))
+    large.append(pool.take(large))
+    assert (pool.kept, len(pool.mappings), len(pool.scratch_sizes)) == (6 << 20, 1, 1)
+    first, second = pool.take(small), pool.take(small)       # two programs at a time
+    assert first != second and pool.in_use == 8 << 20
+    small.append(first)
+    small.append(second)
+    assert pool.take(small) == second                        # the smaller one
+    small.append(second)
+    pool.empty_cache()
+    assert (pool.total, pool.mappings, pool.scratch_sizes) == (0, {}, {})
 
 
 def test_small_blocks_stay():
@@ -106,3 +142,12 @@ def test_a_training_loop_takes_no_new_memory():
     torsh.synchronize()
     assert memory.POOL.in_use == in_use
     assert memory.POOL.in_use + memory.POOL.kept == total
+
+
+def test_the_heap_is_trimmed_where_that_is_possible(monkeypatch):
+    assert memory.trim_heap() in (False, True)
+
+    def none(_: None) -> object:
+        return object()
+    monkeypatch.setattr(memory.ctypes, "CDLL", none)
+    assert not memory.trim_heap()

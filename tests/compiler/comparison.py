@@ -63,6 +63,8 @@ class GuardedPool:
         """A class of its own for every use."""
         return GuardedBlocks(nbytes)
 
+    scratch = blocks
+
     def take(self, blocks: GuardedBlocks) -> int:
         """A poisoned block."""
         block = Guarded(blocks.size)

@@ -261,3 +261,51 @@ def test_memory_is_given_back():
     y.item()
     del y
     assert memory_stats()["in_use"] == used
+
+
+def test_views_that_nobody_has_keep_nothing():
+    w = torch.randn(32, 32, requires_grad=True)
+    torch.synchronize()
+    known = set(window.PROGRAMS)
+    a, b = (torch.ones(4, 32) @ w).split(16, dim=1)
+    loss = (a.reshape(-1) * b.reshape(-1)).sum()
+    loss.backward()
+    del a, b
+    torch.synchronize()
+    program, = [window.PROGRAMS[key] for key in set(window.PROGRAMS) - known]
+    assert sorted(program.executable.plan.output_bytes) == [4, 4 * 32 * 32]          # the loss and the gradient
+
+
+def test_views_that_somebody_has_keep_their_root():
+    w = torch.randn(4, 4, requires_grad=True)
+    a, _ = (w * 2).split(2, dim=1)
+    a.sum().backward()
+    torch.synchronize()
+    assert torch.equal(a, w[:, :2] * 2) and a.grad_fn is not None
+
+
+def test_a_failing_program_leaves_memory_that_it_would_have_written_late():
+    n = 512
+    x, y = torch.zeros(n, n), torch.ones(n, n)
+    index = torch.tensor([0, n])
+    torch.synchronize()
+    total = ((y @ y) @ y).sum()
+    x.copy_((y * total) @ y * y[index].sum())
+    with pytest.raises(IndexError):
+        torch.synchronize()
+    assert x.abs().max().item() == 0
+
+
+def test_a_captured_step_leaves_what_backward_has_kept():
+    w = torch.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    loss = (w * w).sum()
+    loss.item()
+
+    @torch.compile
+    def double():
+        with torch.no_grad():
+            w.data.mul_(2)
+        return w.sum()
+    assert [double().item() for _ in range(3)] == [12.0, 24.0, 48.0]
+    loss.backward()
+    assert w.tolist() == [8.0, 16.0, 24.0]

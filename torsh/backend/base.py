@@ -43,7 +43,8 @@ class Executable(Protocol):
 
         leaves: storage of each leaf position (contiguous, in the leaf's shape). scalars: the Python numbers.
         into: per output a storage that has to hold the result, or None for a new one; empty if all are new. It may also be a
-        leaf (an in-place update); it then holds the old value until the program has read it for the last time.
+        leaf (an in-place update); it then holds the old value until the program has read it for the last time. What outputs
+        that the program was not told to be ``in_place`` hold before is lost in any case, also if the program fails.
         Raises IndexOutOfRangeError (IndexError) when an index from data is outside its range.
         """
 
@@ -66,7 +67,8 @@ class Backend(Protocol):
     def compile(self, outputs: tuple[Expr, ...], in_place: tuple[tuple[int, int], ...]) -> Executable:
         """Compile the program that computes ``outputs``.
 
-        in_place: pairs (output number, leaf position): the output will be stored into that leaf's own storage.
+        in_place: pairs (output number, leaf position): the output will be stored into that leaf's own storage, or (-1) into
+        a storage that holds a value already, but is no leaf.
         """
 
     def set_num_threads(self, count: int) -> None:

@@ -351,6 +351,7 @@ class Fusion(Grouping):
         self.graph.kinds[found] = TEMPLATE
         self.graph.stored.add(found)
         self._step(found, [self.graph.geometry(weight)[0]], 0)
+        self.steps[-1].prepares = True
         return found
 
     def _checks_of(self, e: Expr) -> int:

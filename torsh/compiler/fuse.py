@@ -44,7 +44,8 @@ class Grouping:
         self.part_of: dict[Expr, tuple[Expr, int, int]] = {}     # joins within joins: (the whole, dimension, position)
         self.met_index = False                     # did the last member walked through read at positions that are data?
         self.late: list[int] = []                  # in-place outputs that are copied into place at the end
-        self.in_place = dict(in_place)
+        self.in_place = {number: position for number, position in in_place if position >= 0}
+        self.owned = frozenset([number for number, _ in in_place])      # outputs in memory that tensors have already
         self.separate = frozenset(separate)        # in-place outputs that are known to be late
         self.uncopied: set[int] = set()            # outputs that take their leaf's memory as the base of a write
 

@@ -34,9 +34,11 @@ class HostStep:
 
 @dataclass(slots=True)
 class PlannedBuffer:
-    """A buffer of a program: a range of the scratch arena (slot 0), a leaf's or an output's memory (offset 0).
+    """A buffer of a program: a range of the scratch arena (slot 0), a leaf's or an output's memory, or a range that is borrowed
+    from an output's memory until the output itself is written.
 
-    first, last: numbers of the steps that use scratch memory first and last. undefined: nobody fills it (``empty``).
+    first, last: numbers of the steps that use it first and last, if it lives in the arena, borrows, or lends.
+    undefined: nobody fills it (``empty``).
     """
 
     slot: int

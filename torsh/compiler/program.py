@@ -27,8 +27,9 @@ def compile_plan(outputs: Sequence[Expr], in_place: Sequence[tuple[int, int]], s
                  sizes: tuple[int, int]) -> Plan:
     """The plan of the program that computes ``outputs``.
 
-    in_place: (output number, leaf position) pairs: the output is stored in that leaf's memory. supported: can loop kernels do
-    an operation on arguments of a dtype? sizes: (number of leaves, number of Python numbers) of the window.
+    in_place: (output number, leaf position) pairs: the output is stored in that leaf's memory, or (-1) in memory that a tensor
+    has, but that is no leaf. supported: can loop kernels do an operation on arguments of a dtype? sizes: (number of leaves,
+    number of Python numbers) of the window.
     """
     lowered = [lower(e) for e in outputs]
     with no_grad_recording():
@@ -122,7 +123,7 @@ class _Planner:
     def plan(self) -> Plan:
         """The plan."""
         late = self._late_buffers()
-        scratch = memory.plan(self.steps)
+        scratch = memory.plan(self.steps, self.fusion.owned)
         calls: list[Call | HostStep] = []
         templates_of = CallBuilder(self.fusion, self.place)
         for step in self.steps:
@@ -165,6 +166,8 @@ class _Planner:
         """Table word and byte offset of a buffer."""
         if buffer.leaf >= 0:
             return BufferRef(1 + buffer.leaf)
+        if buffer.inside is not None:
+            return BufferRef(1 + self.leaves + buffer.inside.output, buffer.offset)
         if buffer.output >= 0:
             return BufferRef(1 + self.leaves + buffer.output)
         return BufferRef(0, buffer.offset)

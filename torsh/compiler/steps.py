@@ -16,16 +16,18 @@ Factors = tuple[tuple[int, ...], ...]
 class Buffer:
     """Memory of one stored expression (or of several that share it).
 
-    ``output``: number of the program's output that it is, or -1; ``leaf``: leaf position, or -1; ``offset``: in the scratch
-    arena, once planned.
+    ``output``: number of the program's output that it is, or -1; ``leaf``: leaf position, or -1; ``inside``: the output whose
+    memory it borrows, or None (the scratch arena); ``offset``: in there, once planned; ``first``, ``last``: the steps that
+    use it first and last.
     """
 
-    __slots__ = ("nbytes", "output", "leaf", "offset", "first", "last")
+    __slots__ = ("nbytes", "output", "leaf", "inside", "offset", "first", "last")
 
     def __init__(self, nbytes: int, leaf: int = -1) -> None:
         self.nbytes = nbytes
         self.output = -1
         self.leaf = leaf
+        self.inside: Buffer | None = None
         self.offset = 0
         self.first = -1
         self.last = -1
@@ -45,7 +47,8 @@ class Target:
 class Step:
     """Something that runs as a whole. ``reads``/``writes``: buffers; ``before``: bit set of the steps that have to run
     first, transitively; ``node``: the expression that it computes (of a template or a host step); ``siblings``: further
-    results of the same computation; ``bias``: what a matrix product adds to every row."""
+    results of the same computation; ``bias``: what a matrix product adds to every row; ``prepares``: it only brings an operand into
+    another order, which may be kept between runs."""
 
     def __init__(self, number: int, node: Expr) -> None:
         self.number = number
@@ -53,6 +56,7 @@ class Step:
         self.before = 0
         self.siblings: list[Expr] = []
         self.bias: Expr | None = None
+        self.prepares = False
         self.sources: set[Expr] = set()      # what it reads of other steps, and leaves
         self.reads: list[Buffer] = []
         self.writes: list[Buffer] = []

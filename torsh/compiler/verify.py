@@ -246,17 +246,18 @@ class Replay:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.scratch = [b for b in plan.buffers if b.slot == 0 and b.first >= 0]
+        self.timed = [b for b in plan.buffers if b.first >= 0]
+        self.limited = {0, *[b.slot for b in self.timed]}      # table words of memory that holds several buffers
         self.sizes: dict[int, int] = {b.slot: b.nbytes for b in plan.buffers if b.slot > 0}
         for number, nbytes in enumerate(plan.output_bytes):
             self.sizes[plan.output_word(number)] = nbytes
+        self.sizes[0] = plan.scratch_bytes
         # Word of an output that replaces a leaf -> the leaf's word (leaves that nothing reads have none).
         self.replaced = {plan.output_word(n): plan.leaf_word(p) for n, p in plan.in_place if p < plan.leaves}
         self.filled: dict[int, Any] = {}           # table word -> a bit for every byte; empty for large programs
-        if plan.scratch_bytes + sum(self.sizes.values()) <= EXACT_BYTES:
+        if sum(self.sizes.values()) <= EXACT_BYTES:
             defined = {b.slot for b in plan.buffers if b.undefined} | set(self.replaced)
-            self.filled = {slot: np.full(n, slot <= plan.leaves or slot in defined) for slot, n in self.sizes.items()}
-            self.filled[0] = np.zeros(plan.scratch_bytes, bool)
+            self.filled = {slot: np.full(n, 0 < slot <= plan.leaves or slot in defined) for slot, n in self.sizes.items()}
         self.overwritten: dict[int, int] = {}      # word of a leaf -> the step that began to replace it
 
     def run(self) -> None:
@@ -269,22 +270,24 @@ class Replay:
                 raise CompileError(f"output {number} is not written completely")
 
     def _overlaps(self) -> None:
-        """Scratch buffers that are in use at the same time lie apart, inside the arena."""
+        """Buffers that are in use at the same time lie apart, inside the arena or an output that nobody had before."""
         alive: list[PlannedBuffer] = []
-        for b in sorted(self.scratch, key=lambda b: b.first):
+        for b in sorted(self.timed, key=lambda b: b.first):
             alive = [a for a in alive if a.last >= b.first]
             for a in alive:
-                if a.offset < b.offset + b.nbytes and b.offset < a.offset + a.nbytes:
-                    raise CompileError(f"scratch buffers {a} and {b} overlap while both are in use")
-            if b.offset < 0 or b.offset + b.nbytes > self.plan.scratch_bytes:
-                raise CompileError(f"scratch buffer {b} is outside of the arena of {self.plan.scratch_bytes} bytes")
+                if a.slot == b.slot and a.offset < b.offset + b.nbytes and b.offset < a.offset + a.nbytes:
+                    raise CompileError(f"buffers {a} and {b} overlap while both are in use")
+            if 0 < b.slot <= self.plan.leaves or b.slot in self.replaced:
+                raise CompileError(f"buffer {b} borrows memory that holds a value")
+            if b.offset < 0 or b.offset + b.nbytes > self.sizes[b.slot]:
+                raise CompileError(f"buffer {b} is outside of the {'output' if b.slot else 'arena'} of {self.sizes[b.slot]} bytes")
             alive.append(b)
 
     def _step(self, number: int, step: Call | HostStep) -> None:
         if self.filled:
-            for b in self.scratch:
+            for b in self.timed:
                 if b.first == number:
-                    self.filled[0][b.offset:b.offset + b.nbytes] = b.undefined
+                    self.filled[b.slot][b.offset:b.offset + b.nbytes] = b.undefined
         touched = regions(step)
         for r in touched:
             self._inside(number, r)
@@ -300,14 +303,16 @@ class Replay:
         low, high = r.bounds
         if low == high:
             return
-        if r.slot:
+        if r.slot not in self.limited:
             if low < 0 or high > self.sizes.get(r.slot, 0):
                 raise CompileError(f"bytes [{low}, {high}) of a buffer of {self.sizes.get(r.slot, 0)} bytes "
                                    f"{'written' if r.write else 'read'} (table word {r.slot})")
             return
-        now = min(number, max((b.last for b in self.scratch), default=0))       # the last steps copy what is kept to the end
-        if not any(b.offset <= low and high <= b.offset + b.nbytes and b.first <= now <= b.last for b in self.scratch):
-            raise CompileError(f"bytes [{low}, {high}) of the scratch arena are in no buffer that is in use")
+        own = [b for b in self.timed if b.slot == r.slot]
+        now = min(number, max((b.last for b in own), default=0))       # the last steps copy what is kept to the end
+        if not any(b.offset <= low and high <= b.offset + b.nbytes and b.first <= now <= b.last for b in own):
+            where = f"the memory of table word {r.slot}" if r.slot else "the scratch arena"
+            raise CompileError(f"bytes [{low}, {high}) of {where} are in no buffer that is in use")
 
     def _bits(self, r: Region) -> Any:
         """The bits of a region's bytes, as a view (or None)."""

@@ -13,7 +13,7 @@ from typing import Any, Final
 from torsh.core.errors import CompileError
 from torsh.graph import window as windows
 from torsh.graph.handle import Handle, materialised
-from torsh.graph.window import Window, flush, live_handles, run_window
+from torsh.graph.window import Window, flush, live_handles, live_views, run_window
 from torsh.ops.expr import Expr, recording
 
 MISSING: Final = object()
@@ -126,6 +126,7 @@ def describe(value: Any, tensors: list[Any]) -> Any:
 def connect(window: Window, state: Capture, tensors: list[Any], out: Any) -> Captured:
     """Run the captured window and note where its inputs come from and its outputs go."""
     entry = Captured()
+    window.views = live_views(window.views, windows._references)
     live = live_handles(window.pending, windows._references)
     entry.leaves = list(window.leaves)
     entry.scalars = list(window.scalars)
@@ -143,7 +144,7 @@ def connect(window: Window, state: Capture, tensors: list[Any], out: Any) -> Cap
     window.closed = True
     numbers = {id(t): i for i, t in enumerate(live)}
     entry.states = [(t, i) for i, t in enumerate(live) if id(t) not in returned or homes[i]]
-    entry.replaced = [(t, i) for t, i in entry.states if homes[i]]
+    entry.replaced = [(t, i) for t, i in entry.states if entry.program is not None and i in entry.program.in_place]
     entry.fresh = []
     entry.result = template(out, numbers, homes, entry.fresh)
     entry.grads = [(p, p._grad) for p in window.variables + entry.leaves if p._grad is not None]

@@ -50,14 +50,16 @@ statistics: Final[dict[str, int]] = {"programs": 0, "flushes": 0}
 class Program:
     """A compiled window: the executable, and what its outputs are for."""
 
-    __slots__ = ("executable", "placeholders", "residuals", "history")
+    __slots__ = ("executable", "placeholders", "residuals", "history", "in_place")
 
-    def __init__(self, executable: Executable, placeholders: list[Expr], residuals: list[tuple[int, Expr]], history: Any) -> None:
+    def __init__(self, executable: Executable, placeholders: list[Expr], residuals: list[tuple[int, Expr]], history: Any,
+                 in_place: frozenset[int]) -> None:
         self.executable = executable
         self.placeholders = placeholders    # shape and dtype of each output; the first ones belong to the live handles
         # What backward needs: (number of the output that it is, or -1 - its leaf position; placeholder).
         self.residuals = residuals
         self.history = history
+        self.in_place = in_place            # outputs that are stored in memory which tensors have already
 
 
 class Window:
@@ -223,6 +225,8 @@ def live_views(views: list[Any], references: int) -> list[Any]:
 
 def run_window(window: Window) -> Program | None:
     """Compile (or look up) and run the program of a window; give the live handles their storages."""
+    if window.views:                        # views that nobody refers to would keep their roots alive
+        window.views = live_views(window.views, _references)
     live = [t for t in window.pending if getrefcount(t) > _references and t._root is None and t._storage is None]
     if window.closed:                       # it has been run before: what was written since may be pending in another thread's
         live = [t for t in live if t._token is not None and t._token.window is window]
@@ -238,7 +242,7 @@ def run_window(window: Window) -> Program | None:
             into, pairs = homes_of(live)
             break
     key: Any = (exprs, pairs, tuple(window.consumed), tuple(window.cuts)) if window.consumed or window.cuts else (exprs, pairs)
-    views = live_views(window.views, _references) if window.views else []
+    views = window.views
     if views:
         key = (*key, *[v._expr for v in views])
     program = PROGRAMS.get(key)
@@ -260,8 +264,14 @@ def run_window(window: Window) -> Program | None:
     return program
 
 
+_NEW: Final = -2
+
+
 def homes_of(live: list[Any]) -> tuple[list[Storage | None], tuple[int, ...]]:
-    """Memory (and its leaf position) for each live handle that was written to: what it had before, if nobody else knows it."""
+    """Memory for each live handle that was written to: what it had before, if nobody else knows it; and its leaf position.
+
+    The position is -1 if no leaf has that memory, and _NEW where the value gets new memory.
+    """
     into: list[Storage | None] = []
     positions: list[int] = []
     for t in live:
@@ -274,7 +284,7 @@ def homes_of(live: list[Any]) -> tuple[list[Storage | None], tuple[int, ...]]:
                 positions.append(position)
                 continue
         into.append(None)
-        positions.append(-2)
+        positions.append(_NEW)
     return into, tuple(positions)
 
 
@@ -360,11 +370,11 @@ def build_program(window: Window, live: list[Any], views: list[Any], exprs: Sequ
         else:
             sources.append(len(outputs))
             outputs.append(e)
-    in_place = tuple((i, p) for i, p in enumerate(pairs) if p >= 0)
+    in_place = tuple((i, p) for i, p in enumerate(pairs) if p != _NEW)
     executable = backend().compile(tuple(outputs), in_place)
     placeholders = [placeholder_of(e) for e in outputs]
     kept = [placeholder_of(e) for e in history.residuals] if history is not None else []
-    return Program(executable, placeholders, list(zip(sources, kept, strict=True)), history)
+    return Program(executable, placeholders, list(zip(sources, kept, strict=True)), history, frozenset(dict(in_place)))
 
 
 def backend() -> Backend:

@@ -1,8 +1,10 @@
 """Optimizers whose update is one elementwise rule for each parameter: how groups become few calls of ``group_update``."""
 from __future__ import annotations
 
+import ctypes
 import functools
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,6 +13,7 @@ from torsh.backend.base import Storage, address_of
 from torsh.core.dtype import float32, float64, get_default_dtype
 from torsh.core.errors import CompileError, DTypeError
 from torsh.graph.capture import Structure, before_replay
+from torsh.graph.window import backend
 from torsh.ops.common import add, mul
 from torsh.ops.expr import recording
 from torsh.optim.direct import DirectUpdate
@@ -55,9 +58,14 @@ def zeros_like(p: Any, value: float = 0.0) -> Tensor:
     """A new tensor with the shape and dtype of ``p``, filled with a number."""
     dtype = p.dtype
     number = complex(value, value) if dtype.is_complex else value
-    array = np.full(tuple(p.shape), number, dtype.numpy) if value else np.zeros(tuple(p.shape), dtype.numpy)
-    storage = Storage(address_of(array), array.nbytes, array)
-    return from_storage(storage, array.shape, dtype)
+    shape = tuple(p.shape)
+    nbytes = prod(shape) * dtype.itemsize
+    storage = backend().allocate(nbytes)        # not NumPy's: what that frees need not go back to the system
+    if value:
+        ctypes.memmove(storage.pointer, address_of(np.full(shape, number, dtype.numpy)), nbytes)
+    else:
+        ctypes.memset(storage.pointer, 0, nbytes)
+    return from_storage(storage, shape, dtype)
 
 
 def count_tensors(values: np.ndarray[Any, Any]) -> list[Tensor]:

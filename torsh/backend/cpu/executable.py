@@ -15,7 +15,7 @@ import numpy as np
 from torsh.backend.base import Storage
 from torsh.backend.cpu import jit
 from torsh.backend.cpu.keeping import Keeper, Kept
-from torsh.backend.cpu.memory import POOL, pooled
+from torsh.backend.cpu.memory import POOL, pooled, trim_heap
 from torsh.backend.cpu.native import HEAD_WORDS, RECORD_WORDS, native_runtime
 from torsh.backend.watch import WATCHED, changed
 from torsh.compiler.build import REFUSED
@@ -64,7 +64,7 @@ class CpuExecutable:
         self.used_scalars = [k for k, kind in enumerate(scalar_kinds) if kind != UNREAD]
         self.all_scalars = len(self.used_scalars) == len(scalar_kinds)
         self.outputs = [(n, POOL.blocks(n)) for n in plan.output_bytes]
-        self.scratch = POOL.blocks(plan.scratch_bytes) if plan.scratch_bytes else None
+        self.scratch = POOL.scratch(plan.scratch_bytes) if plan.scratch_bytes else None
         self.simple = len(self.sections) == 1 and isinstance(self.sections[0], tuple)
         self.numbers = len(scalar_kinds)
         self.plain = self.simple and self.scratch is None and self.all_scalars and not self.tail
@@ -184,7 +184,11 @@ def _packed(calls: Sequence[Call], threads: int) -> tuple[array[int], array[int]
     base = params.buffer_info()[0] if len(params) else 0
     words: list[int] = []
     offset = 0
-    for call, address in zip(calls, jit.addresses_of(c.kernel for c in calls), strict=True):
+    compiled = jit.statistics["compiled"]
+    addresses = jit.addresses_of(c.kernel for c in calls)
+    if jit.statistics["compiled"] != compiled:
+        trim_heap()
+    for call, address in zip(calls, addresses, strict=True):
         shared = call.cost >= SHARE_FROM and call.units > 1
         chunk = _chunk(call, max(threads, 2)) if shared else 0
         words += (address, base + 8 * offset, call.units, chunk, 0, 0)

@@ -1,8 +1,9 @@
 """Memory of CPU tensors: size classes, kept for reuse; fresh pages cost more than most kernels.
 
 Blocks are 64-byte aligned. Small ones are cut from arenas, large ones are mappings of their own, aligned to huge pages where
-that pays. A freed block goes back to the list of its class and is given out again first. :func:`empty_cache` returns large
-blocks to the system; so does the pool itself when much more is kept than is in use.
+that pays. A freed block goes back to the list of its class and is given out again first. Large scratch memory of programs is
+shared by all of them, and is as large as the largest needs. :func:`empty_cache` returns large blocks to the system; so does
+the pool itself when much more is kept than is in use.
 """
 from __future__ import annotations
 
@@ -27,6 +28,12 @@ def size_class(nbytes: int) -> int:
     return -(-nbytes // step) * step
 
 
+def in_huge_pages(size: int) -> int:
+    """How many bytes from the start of a block to put in huge pages: none that would take much more memory than the block."""
+    whole = size // HUGE_PAGE * HUGE_PAGE
+    return whole + HUGE_PAGE if whole < size and whole + HUGE_PAGE - size <= size // 8 else whole
+
+
 class Blocks(list[int]):
     """Addresses of the free blocks of one size."""
 
@@ -36,15 +43,46 @@ class Blocks(list[int]):
         self.size = size
 
 
+class Scratch(Blocks):
+    """Large scratch memory: what is taken is any free block for this purpose that is large enough, of whatever program."""
+
+    __slots__ = ("pool",)
+
+    def __init__(self, size: int, pool: Pool) -> None:
+        super().__init__(size)
+        self.pool = pool
+
+    def pop(self, _: Any = -1) -> int:
+        """The address of the smallest block that is large enough; of a new one, in place of the smaller ones, if there is none."""
+        free = self.pool.free_scratch
+        for block in sorted([block for block in free if block[0] >= self.size]):
+            try:
+                free.remove(block)
+            except ValueError:              # another thread was faster
+                continue
+            return block[1]
+        self.pool.release_scratch()
+        address = self.pool.fresh(self.size)
+        self.pool.scratch_sizes[address] = self.size
+        return address
+
+    def append(self, address: int) -> None:
+        """Give a block back."""
+        self.pool.free_scratch.append((self.pool.scratch_sizes[address], address))
+
+
 class Pool:
     """All memory that tensors of this process have.
 
-    Attributes: ``classes`` (free blocks by size), ``total`` (bytes of all blocks). Blocks are taken from a class with
+    Attributes: ``classes`` (free blocks by size), ``free_scratch`` (size and address of free blocks of :class:`Scratch`),
+    ``scratch_sizes`` (size of all of them by address), ``total`` (bytes of all blocks). Blocks are taken from a class with
     ``pop()`` and given back with ``append()``; where there is none, :meth:`fresh` makes one.
     """
 
     def __init__(self) -> None:
         self.classes: dict[int, Blocks] = {}
+        self.free_scratch: list[tuple[int, int]] = []
+        self.scratch_sizes: dict[int, int] = {}
         self.mappings: dict[int, Any] = {}
         self.position = 0
         self.end = 0
@@ -53,7 +91,8 @@ class Pool:
     @property
     def kept(self) -> int:
         """Bytes kept for reuse."""
-        return sum([len(blocks) * blocks.size for blocks in list(self.classes.values())])
+        scratch = sum([size for size, _ in self.free_scratch])
+        return sum([len(blocks) * blocks.size for blocks in list(self.classes.values())]) + scratch
 
     @property
     def in_use(self) -> int:
@@ -65,6 +104,10 @@ class Pool:
         size = size_class(nbytes)
         found = self.classes.get(size)
         return self.classes.setdefault(size, Blocks(size)) if found is None else found
+
+    def scratch(self, nbytes: int) -> Blocks:
+        """Where scratch memory of ``nbytes`` is taken from."""
+        return self.blocks(nbytes) if nbytes < LARGE else Scratch(size_class(nbytes), self)
 
     def take(self, blocks: Blocks) -> int:
         """The address of a block."""
@@ -98,13 +141,13 @@ class Pool:
         except (OSError, ValueError, OverflowError):
             raise MemoryError(f"[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to "
                               f"allocate {size} bytes.") from None
-        if size >= HUGE_PAGE and hasattr(mmap, "MADV_HUGEPAGE"):
-            try:
-                memory.madvise(mmap.MADV_HUGEPAGE)
-            except OSError:             # a kernel without huge pages
-                pass
         address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
         aligned = -(-address // alignment) * alignment
+        if size >= HUGE_PAGE and hasattr(mmap, "MADV_HUGEPAGE"):
+            try:
+                memory.madvise(mmap.MADV_HUGEPAGE, aligned - address, in_huge_pages(size))
+            except OSError:             # a kernel without huge pages
+                pass
         self.mappings[aligned] = memory
         return aligned
 
@@ -112,9 +155,19 @@ class Pool:
         """Return the free blocks that are mappings of their own to the system."""
         for blocks in list(self.classes.values()):
             while blocks and blocks.size >= LARGE:
-                memory = self.mappings.pop(blocks.pop(), None)
-                self.total -= blocks.size
-                del memory              # unmapped with its last reference
+                self._unmap(blocks.pop(), blocks.size)
+        self.release_scratch()
+
+    def release_scratch(self) -> None:
+        """Return free large scratch memory to the system."""
+        while self.free_scratch:
+            size, address = self.free_scratch.pop()
+            del self.scratch_sizes[address]
+            self._unmap(address, size)
+
+    def _unmap(self, address: int, size: int) -> None:
+        self.mappings.pop(address, None)        # unmapped with its last reference
+        self.total -= size
 
 
 POOL: Final = Pool()
@@ -158,6 +211,14 @@ def empty_cache() -> None:
     """Return unused memory to the system, with what is kept only to save time."""
     forget_all()
     POOL.empty_cache()
+
+
+def trim_heap() -> bool:
+    """Return what the C library keeps of freed memory to the system, where it can do that; LLVM leaves tens of megabytes."""
+    try:
+        return bool(ctypes.CDLL(None).malloc_trim(0))
+    except (AttributeError, OSError, TypeError):        # another C library
+        return False
 
 
 def memory_stats() -> dict[str, int]:
