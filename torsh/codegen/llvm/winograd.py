@@ -61,9 +61,9 @@ def _write_product(module: Module, shape: Shape, vectors: int) -> None:
         for pointer in to:
             b.prefetch(pointer, write=True)
 
-        def step(_: str, a: str, *given: str) -> list[str]:
+        def step(_: str, a: str, *given: str, asks: bool = first == 0) -> list[str]:
             columns, sums = given[:vectors], given[vectors:]
-            if first == 0:
+            if asks:
                 b.prefetch(b.at(a, following, kind))
             values = [number.load(b, at, lanes) for at in columns]
             result = []
