@@ -116,8 +116,18 @@ def test_bags(mode: str) -> None:
         same(lambda m, w, i: m.nn.functional.embedding_bag(i, w, mode=mode), table, positions, order=1)
         same(lambda m, w, i: m.nn.functional.embedding_bag(i, w, mode=mode, padding_idx=1), table, positions, order=1)
         same(lambda m, w, i, o: m.nn.functional.embedding_bag(i.reshape(-1), w, o, mode=mode), table, positions, offsets, order=1)
+        uneven = np.sort(rng.integers(0, bags * length + 1, bags))     # with empty bags, also at the end
+        uneven[0] = 0
+        for padding in (None, 2 % rows):
+            same(lambda m, w, i, o: m.nn.functional.embedding_bag(i.reshape(-1), w, o, mode=mode, padding_idx=padding),  # noqa: B023
+                 table, positions, uneven, order=1)
+            same(lambda m, w, i, o: m.nn.functional.embedding_bag(  # noqa: B023
+                i.reshape(-1), w, m.cat([o, m.tensor([i.numel()])]), mode=mode, padding_idx=padding, include_last_offset=True),  # noqa: B023
+                 table, positions, uneven, order=1)
         if mode == "sum":
             each = rng.normal(size=positions.shape)
+            same(lambda m, w, i, e, o: m.nn.functional.embedding_bag(
+                i.reshape(-1), w, o, mode="sum", per_sample_weights=e.reshape(-1), padding_idx=1), table, positions, each, uneven, order=1)
             same(lambda m, w, i, e: m.nn.functional.embedding_bag(i, w, mode="sum", per_sample_weights=e), table, positions, each,
                  order=1)
 

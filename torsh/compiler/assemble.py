@@ -96,7 +96,8 @@ class Fusion(Grouping):
         """Can the step fail, because it meets an index outside of its range?"""
         if isinstance(step, Group):
             return step.indexed
-        return not isinstance(step, Copy) and (step.node.op.name in ("scatter", "index_put") or self.graph.kinds[step.node] == HOST)
+        names = ("scatter", "index_put", "sum_of_bags")
+        return not isinstance(step, Copy) and (step.node.op.name in names or self.graph.kinds[step.node] == HOST)
 
     def _checked_first(self, number: int, checking: Sequence[Step]) -> bool:
         """Overwrite a leaf only when nothing can fail any more, so that an error changes nothing; False if impossible.

@@ -161,6 +161,15 @@ class CallBuilder:
         return templates.scan(e.dtype, SCANS[e.op.name], self.result(e), source, prod(e.shape[:dim]), e.shape[dim],
                               prod(e.shape[dim + 1:]))
 
+    def sum_of_bags(self, e: Expr) -> Call:
+        """Sums of rows at runs of positions."""
+        attr: Any = e.attr
+        weight, positions, starts, *each = e.args
+        table, index, first = [self.operand(a)[0] for a in (weight, positions, starts)]
+        factors = self.operand(each[0])[0] if each else None
+        return templates.sum_of_bags(e.dtype, self.result(e), table, index, first, factors, e.shape[0], positions.shape[0],
+                                     weight.shape[0], weight.shape[1], -1 if attr[0] is None else attr[0])
+
     def scatter(self, e: Expr) -> Call:
         """Writes along one dimension."""
         attr: Any = e.attr

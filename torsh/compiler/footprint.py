@@ -317,6 +317,15 @@ def _selection(call: Call) -> list[Region]:
     return [_region(p, "src", size, [(p["rows"] * p["length"], 1)]), _region(p, "out", 8, [(p["rows"] * p["count"], 1)], True)]
 
 
+def _sum_of_bags(call: Call) -> list[Region]:
+    p = named(templates.BAGS_PARAMETERS, call.params)
+    size = dtype_by_name(_options(call)[0]).itemsize
+    result = [_region(p, "index", 8, [(p["count"], 1)]), _region(p, "starts", 8, [(p["bags"], 1)]),
+              _region(p, "table", size, [(p["rows"] * p["width"], 1)], False, False),
+              _region(p, "out", size, [(p["bags"] * p["width"], 1)], True)]
+    return [*result, _region(p, "each", size, [(p["count"], 1)])] if p["has_each"] else result
+
+
 def _both(p: dict[str, Any], size: int, walk: Sequence[tuple[int, int]]) -> list[Region]:
     """What is written where data say: read and written."""
     return [_region(p, "out", size, walk), _region(p, "out", size, walk, True, False)]
@@ -371,7 +380,8 @@ _TEMPLATES: Final[dict[str, Callable[[Call], list[Region]]]] = {
     "depthwise": _depthwise, "depthwise_weight": _depthwise_weight, "winograd": _winograd, "winograd_weights": _winograd_weights,
     "winograd_gradient": _winograd_gradient,
     "attention": _attention, "attention_backward": _attention,
-    "scan": _scan, "selection": _selection, "scatter": _scatter, "index_put": _index_put, "fill": _fill, "copy": _copy,
+    "scan": _scan, "selection": _selection, "sum_of_bags": _sum_of_bags,
+    "scatter": _scatter, "index_put": _index_put, "fill": _fill, "copy": _copy,
     "transpose_copy": _transpose}
 
 

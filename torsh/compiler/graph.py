@@ -33,7 +33,7 @@ NOTHING: Final = "nothing"     # a buffer with undefined contents, or without el
 
 # Templates: the operands that they read in rows.
 _WINDOWED: Final = {"convolve": (1,), "convolve_weight": (0, 1), "depthwise": (1,), "depthwise_weight": (0, 1)}
-_CONTIGUOUS: Final = (*SCANS, "topk_indices")
+_CONTIGUOUS: Final = (*SCANS, "topk_indices", "sum_of_bags")
 _CHEAP: Final = 6              # operations that are rather repeated than stored
 _LONG: Final = 96              # operations in one inlined expression before it is cut
 _WORTH: Final = 8              # operations that broadcasting should not repeat
@@ -84,6 +84,8 @@ def has_template(e: Expr) -> bool:
         return not dtype.is_complex
     if name in _WINDOWED:
         return True
+    if name == "sum_of_bags":
+        return dtype.category == 2 and all(a.dtype is dtype for a in e.args[3:])
     if name == "topk_indices":
         return bool(e.shape) and attr[1] == len(e.shape) - 1 and selects(e.shape[-1], e.args[0].shape[-1])
     if name == "scatter":

@@ -38,6 +38,9 @@ INDEX_PUT_PARAMETERS: Final = (
     "out_rest_strides[4]", "src_rest_strides[4]", "inner_block")
 INDEX_PUT_PER_INDEX: Final = ("slot", "offset", "size", "out_stride", "strides[4]")
 SELECTION_PARAMETERS: Final = ("out_slot", "out_offset", "src_slot", "src_offset", "rows", "length", "count", "block")
+BAGS_PARAMETERS: Final = (
+    "out_slot", "out_offset", "table_slot", "table_offset", "index_slot", "index_offset", "starts_slot", "starts_offset", "each_slot",
+    "each_offset", "has_each", "bags", "count", "rows", "width", "padding", "block")
 FILL_PARAMETERS: Final = ("out_slot", "out_offset", "value", "count", "block")
 COPY_PARAMETERS: Final = ("out_slot", "out_offset", "src_slot", "src_offset", "count", "block")
 TRANSPOSE_PARAMETERS: Final = (
@@ -48,6 +51,7 @@ _CONVERTED: Final = {"float32": ("bool", "int8", "uint8", "float16", "bfloat16")
 _STREAM_BYTES: Final = 1 << 16
 _REPEATS: Final = (2, 3, 4, 8)       # how often items are stored one after the other without being read again
 _UNIT_PRODUCTS: Final = 1 << 20
+_LEAST_ROWS: Final = 28              # of a work unit of a small product: two register tiles
 
 
 def _ceil_div(a: int, b: int) -> int:
@@ -133,7 +137,7 @@ def matmul(dtype: DType, c: BufferRef, a: BufferRef, b: BufferRef, batch: Sequen
               int(bias is not None), int(accumulate), *_padded(extents, BATCH_RANK, 1), m, n, k,
               *_padded(a_batch, BATCH_RANK, 0), a_row, a_column, *_padded(b_batch, BATCH_RANK, 0), b_row, b_column,
               *_padded(c_batch, BATCH_RANK, 0), c_row, c_column, batch_block, m_block, n_block, bias_row)
-    cost = max(total * m * n * k // 16, total * (m * n + (m + n) * k))
+    cost = max(total * m * n * k // 8, total * (m * n + (m + n) * k))
     return Call(TemplateKernel("matmul", (dtype.name, left.name, right.name)), params, units, cost, "matmul")
 
 
@@ -148,6 +152,8 @@ def _matmul_blocks(batch: int, m: int, n: int, k: int) -> tuple[int, int, int]:
     Neighbouring units that one invocation gets are done as one, so small units cost nothing when there is one thread.
     """
     products = max(m * n * k, 1)
+    if products * batch <= _UNIT_PRODUCTS and products > _UNIT_PRODUCTS // 8 and m >= 2 * _LEAST_ROWS:
+        return 1, _ceil_div(m, min(m // _LEAST_ROWS, _ceil_div(8 * products, _UNIT_PRODUCTS))), n      # it is shared all the same
     if products <= _UNIT_PRODUCTS // 4:
         return max(1, min(batch, _UNIT_PRODUCTS // 4 // products)), max(m, 1), max(n, 1)
     # At most 32 units, of 2**20 products or (few rows: what counts is reading b) 2**18 elements of b. Blocks of fewer than
@@ -273,6 +279,22 @@ def selection(dtype: DType, largest: bool, out: BufferRef, src: BufferRef, rows:
     block = max(1, 8192 // max(1, length))
     params = (out.slot, out.offset, src.slot, src.offset, rows, length, count, block)
     return Call(TemplateKernel("selection", (dtype.name, largest)), params, _ceil_div(rows, block), 2 * rows * length, "topk")
+
+
+def sum_of_bags(dtype: DType, out: BufferRef, table: BufferRef, index: BufferRef, starts: BufferRef, each: BufferRef | None, bags: int,
+                count: int, rows: int, width: int, padding: int) -> Call:
+    """out[bag] = the sum of table[index[i]] (times each[i]) for the places i from starts[bag] to the next bag's start.
+
+    All contiguous; index and starts are int64. Places beyond ``count`` and indices that are ``padding`` are left out, others outside of
+    the table's ``rows`` reported. 16-bit floats are summed in float32 and rounded once.
+    """
+    _refuse_complex(dtype, "sum_of_bags")
+    work = max(1, count * width)
+    block = max(1, bags * 8192 // work)
+    each_ref = each or BufferRef(0)
+    params = (out.slot, out.offset, table.slot, table.offset, index.slot, index.offset, starts.slot, starts.offset, each_ref.slot,
+              each_ref.offset, int(each is not None), bags, count, rows, width, padding, block)
+    return Call(TemplateKernel("sum_of_bags", (dtype.name,)), params, _ceil_div(bags, block), work, "embedding_bag")
 
 
 def fill(itemsize: int, out: BufferRef, value_bits: int, count: int) -> Call:

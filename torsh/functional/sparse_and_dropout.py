@@ -7,9 +7,10 @@ from collections.abc import Callable
 from torsh.core.dtype import int32, int64
 from torsh.core.errors import DTypeError, InvalidArgumentError, ShapeMismatchError
 from torsh.graph.window import scalar_expr
+from torsh.ops.bags import embedding_bag_expr
 from torsh.ops.common import cast
 from torsh.ops.expr import TABLE, Expr, emit
-from torsh.ops.indexing import embedding_bag_expr, embedding_expr, one_hot_expr
+from torsh.ops.indexing import embedding_expr, one_hot_expr
 from torsh.ops.random import alpha_dropout_expr, feature_dropout_expr
 from torsh.tensor.function import assign, check_writable, function, recorded, tensor_operand
 from torsh.tensor.randomness import seeds

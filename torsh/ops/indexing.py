@@ -27,7 +27,6 @@ from torsh.ops.common import (
     eq,
     expand,
     full,
-    gt,
     iota,
     lt,
     maximum,
@@ -35,10 +34,7 @@ from torsh.ops.common import (
     ne,
     number,
     ones_like,
-    reduce_amax,
-    reduce_sum,
     reshape,
-    sub,
     unsqueeze,
     where,
     zeros_like,
@@ -443,16 +439,21 @@ def _rows(weight: Expr, positions: Expr) -> Expr:
     return where(lt(positions, 0), weight.shape[0], positions)
 
 
-def _embedding_gradient(e: Expr, g: Expr) -> tuple[Expr | None, ...]:
-    weight, positions = e.args
-    padding, by_frequency = e.attr  # type: ignore[misc]
+def weight_gradient(weight: Expr, positions: Expr, g: Expr, padding: int | None, by_frequency: bool) -> Expr:
+    """The gradient of a weight from that of its rows at some positions; see EMBEDDING."""
     if padding is not None:
         g = where(unsqueeze(ne(positions, padding), -1), g, 0)
     if by_frequency:
         ones = full(positions.shape, 1, int64)
         counts = index(index_put(full(weight.shape[:1], 0, int64), ones, (positions,), (0,), True), (positions,), (0,))
         g = div(g, unsqueeze(cast(counts, g.dtype), -1))
-    return index_put(zeros_of(weight, g), g, (positions,), (0,), True), None
+    return index_put(zeros_of(weight, g), g, (positions,), (0,), True)
+
+
+def _embedding_gradient(e: Expr, g: Expr) -> tuple[Expr | None, ...]:
+    weight, positions = e.args
+    padding, by_frequency = e.attr  # type: ignore[misc]
+    return weight_gradient(weight, positions, g, padding, by_frequency), None
 
 
 # attr: (padding index or None, divide gradients by how often an index occurs); args: weight, int64 indices
@@ -488,47 +489,3 @@ def _search_infer(attr: bool, rows: Expr, values: Expr) -> tuple[Shape, DType]:
 
 # attr: behind equal elements (right) or before them; args: sorted rows, values
 SEARCHSORTED: Final[Op] = Op("searchsorted", _search_infer, _search_reference, kind=HOST)
-
-
-# ---- bags of embeddings ------------------------------------------------------------------------------------------------
-
-def embedding_bag_expr(weight: Expr, positions: Expr, starts: Expr | None, each: Expr | None, mode: str,
-                       padding: int | None = None, by_frequency: bool = False) -> Expr:
-    """The rows of each bag reduced (``"sum"``, ``"mean"`` or ``"max"``); empty bags give zeros.
-
-    positions: (bags, length), or (n,) with ``starts``, the first place of every bag. each: a factor per row.
-    """
-    rows = embedding_expr(weight, positions, padding, by_frequency)
-    kept = full(positions.shape, 1, rows.dtype) if padding is None else cast(ne(positions, padding), rows.dtype)
-    factor = unsqueeze(kept if each is None else mul(kept, each), -1)
-    if mode == "max":
-        rows = rows if padding is None else where(gt(factor, 0), rows, float("-inf"))
-        return _largest_of_bags(rows, starts)
-    total = _sum_of_bags(mul(rows, factor), starts)
-    if mode == "sum":
-        return total
-    return div(total, maximum(unsqueeze(_sum_of_bags(kept, starts), -1), 1))
-
-
-def _bags(count: int, starts: Expr) -> Expr:
-    """The bag of each of ``count`` places."""
-    return sub(apply("searchsorted", starts, iota((count,), 0), attr=True), 1)
-
-
-def _sum_of_bags(values: Expr, starts: Expr | None) -> Expr:
-    if starts is None:
-        return reduce_sum(values, (1,))
-    base = full((starts.shape[0], *values.shape[1:]), 0, values.dtype)
-    return index_put(base, values, (_bags(values.shape[0], starts),), (0,), True)
-
-
-def _largest_of_bags(rows: Expr, starts: Expr | None) -> Expr:
-    if starts is None:
-        if 0 in rows.shape:
-            return full((rows.shape[0], rows.shape[2]), 0, rows.dtype)
-        best = reduce_amax(rows, (1,))
-    else:
-        base = full((starts.shape[0], rows.shape[1]), float("-inf"), rows.dtype)
-        bags = expand(unsqueeze(_bags(rows.shape[0], starts), -1), rows.shape)
-        best = scatter(base, bags, rows, 0, "amax")
-    return where(eq(best, float("-inf")), 0, best)

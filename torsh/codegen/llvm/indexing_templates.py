@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _COMBINE = {"add": "sum", "mul": "prod", "amax": "max", "amin": "min"}
 
 
-def _checked(b: Builder, index: str, size: str, body: Callable[[], None]) -> None:
+def checked(b: Builder, index: str, size: str, body: Callable[[], None]) -> None:
     """Do ``body`` if 0 <= index < size, else report the index."""
     def report() -> None:
         for word, value in ((1, index), (2, size), (0, 1)):
@@ -49,7 +49,7 @@ def generate_scatter(dtype_name: str, mode: str, target: Target, symbol: str) ->
             def position(_: str, indices: str, source: str, to: str) -> list[str]:
                 where = b.load("i64", indices, 8)
                 there = b.at(to, b.mul(where, word["index_step"]), kind)
-                _checked(b, where, word["size"], lambda: _put(b, number, mode, there, source, 0))
+                checked(b, where, word["size"], lambda: _put(b, number, mode, there, source, 0))
                 return [b.at(indices, index_strides[5], "i64"), b.at(source, src_strides[5], kind),
                         b.at(to, out_strides[5], kind)]
 

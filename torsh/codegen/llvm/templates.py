@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torsh.codegen.llvm.attention import attention_libraries, generate_attention
 from torsh.codegen.llvm.attention_backward import attention_backward_libraries, generate_attention_backward
+from torsh.codegen.llvm.bags import generate_sum_of_bags
 from torsh.codegen.llvm.convolution import convolution_libraries, generate_convolution
 from torsh.codegen.llvm.convolution_weight import convolution_weight_libraries, generate_convolution_weight
 from torsh.codegen.llvm.copy_templates import generate_copy, generate_fill, generate_transpose_copy
@@ -31,6 +32,7 @@ _GENERATORS: dict[str, Callable[..., str]] = {
     "winograd_gradient": generate_winograd_gradient,
     "depthwise": generate_depthwise, "depthwise_weight": generate_depthwise_weight,
     "attention": generate_attention, "attention_backward": generate_attention_backward,
+    "sum_of_bags": generate_sum_of_bags,
     "scan": generate_scan, "selection": generate_selection, "scatter": generate_scatter, "index_put": generate_index_put,
     "fill": generate_fill, "copy": generate_copy, "transpose_copy": generate_transpose_copy}
 
