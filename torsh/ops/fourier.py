@@ -18,6 +18,7 @@ from torsh.core.threads import get_num_threads
 from torsh.ops.common import cast, gradient_for, number
 from torsh.ops.define import Array
 from torsh.ops.expr import HOST, Expr, Op, Shape, emit1, emit2
+from torsh.ops.fourier_primitives import COMPLEX, FROM_HALF, FROM_REAL, TO_HALF, Fourier, fourier
 from torsh.ops.shape import CONSTANT_PAD
 
 # Scales of n elements that are transformed: 1, 1 / sqrt(n), 1 / n.
@@ -104,8 +105,27 @@ def _complex_gradient(e: Expr, g: Expr) -> tuple[Expr | None, ...]:
     return (gradient_for(a, resized(emit1(FFT, g, (axes, sizes, not forward, scale)), a.shape)),)
 
 
+def _complex_template(e: Expr) -> Expr | None:
+    """One dimension after the other, the last one first; None if there is no template for any."""
+    axes, sizes, forward, scale = e.attr  # type: ignore[misc]
+    found, changed = e.args[0], False
+    for axis, n in zip(reversed(axes), reversed(sizes), strict=True):
+        attr = Fourier(COMPLEX if found.dtype.is_complex else FROM_REAL, int(axis), int(n), bool(forward), int(scale), False)
+        step = _in_primitives(found, attr, int(n))
+        changed = changed or step is not None
+        found = emit1(FFT, found, ((axis,), (n,), forward, scale)) if step is None else step
+    return found if changed else None
+
+
+def _in_primitives(a: Expr, attr: Fourier, count: int) -> Expr | None:
+    """A transform over one dimension of which ``count`` numbers are taken, in primitives, if there are any."""
+    shape = list(a.shape)
+    shape[attr.axis] = max(shape[attr.axis], count)
+    return fourier(resized(a, tuple(shape)), attr)
+
+
 # attr: (dimensions, their sizes, forward, scale); arg: complex or real
-FFT: Final[Op] = Op("fft", _complex_infer, _complex_reference, gradient=_complex_gradient, kind=HOST)
+FFT: Final[Op] = Op("fft", _complex_infer, _complex_reference, gradient=_complex_gradient, kind=HOST, template=_complex_template)
 FFT.into = _complex_into
 
 
@@ -172,11 +192,17 @@ def _adjoint(e: Expr, g: Expr, op: Op) -> tuple[Expr | None, ...]:
     return (gradient_for(a, resized(emit1(op, g, (axis, n, not forward, scale, not adjoint)), a.shape)),)
 
 
+def _half_template(e: Expr) -> Expr | None:
+    axis, n, forward, scale, adjoint = e.attr  # type: ignore[misc]
+    attr = Fourier(TO_HALF if e.op is FFT_TO_HALF else FROM_HALF, int(axis), int(n), bool(forward), int(scale), bool(adjoint))
+    return _in_primitives(e.args[0], attr, attr.n // 2 + 1 if e.op is FFT_FROM_HALF else attr.n)
+
+
 # attr: (dimension, its size n among real numbers, forward, scale, adjoint: of the other op, rather than its inverse); the
 # spectrum's size is n // 2 + 1. As adjoints of each other they count its interior once on the way from and twice on the way to.
-FFT_TO_HALF: Final[Op] = Op("fft_to_half", _to_half_infer, _to_half_reference, kind=HOST,
+FFT_TO_HALF: Final[Op] = Op("fft_to_half", _to_half_infer, _to_half_reference, kind=HOST, template=_half_template,
                             gradient=lambda e, g: _adjoint(e, g, FFT_FROM_HALF))
-FFT_FROM_HALF: Final[Op] = Op("fft_from_half", _from_half_infer, _from_half_reference, kind=HOST,
+FFT_FROM_HALF: Final[Op] = Op("fft_from_half", _from_half_infer, _from_half_reference, kind=HOST, template=_half_template,
                               gradient=lambda e, g: _adjoint(e, g, FFT_TO_HALF))
 FFT_FROM_HALF.into = _from_half_into
 

@@ -18,7 +18,7 @@ from torsh.backend.cpu.memory import POOL, pooled
 from torsh.backend.cpu.native import HEAD_WORDS, RECORD_WORDS, native_runtime
 from torsh.compiler.build import REFUSED
 from torsh.compiler.kernel import Call
-from torsh.compiler.plan import ArrayRef, HostStep, Plan
+from torsh.compiler.plan import ArrayRef, HostStep, Plan, table_memory
 from torsh.core.errors import CompileError, IndexOutOfRangeError
 
 SHARE_FROM: Final = 1 << 15       # cost of a call from which on threads share it
@@ -56,7 +56,9 @@ class CpuExecutable:
         self.leaves = plan.leaves
         words = HEAD_WORDS + 1 + plan.leaves + len(plan.output_bytes)
         self.pack = struct.Struct(f"={words}q{''.join(scalar_kinds)}").pack
-        self.tail = struct.pack(f"={len(plan.constants)}d", *plan.constants)
+        self.tables = [table_memory(key) for key in plan.tables]
+        self.tail = struct.pack(f"={len(plan.tables)}q{len(plan.constants)}d",
+                                *[t.__array_interface__["data"][0] for t in self.tables], *plan.constants)
         self.scalar_kinds = scalar_kinds
         self.used_scalars = [k for k, kind in enumerate(scalar_kinds) if kind != UNREAD]
         self.all_scalars = len(self.used_scalars) == len(scalar_kinds)

@@ -1,0 +1,242 @@
+"""Fourier transforms along contiguous memory, cut in rows and columns, as LLVM text (see ``compiler/fft.py``)."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torsh.codegen.llvm.fft_common import Transform
+from torsh.codegen.llvm.fft_passes import Pair
+from torsh.codegen.llvm.template_builder import Operand
+from torsh.compiler.fft import HALVES_BLOCK
+from torsh.ops.fourier_primitives import COLUMNS, FROM_HALF, HALVES, MOST_BLOCK, ROWS, TO_HALF, WHOLE, WHOLE_BYTES
+
+
+@dataclass(slots=True)
+class Rows:
+    """The parts of a transform. blocks: memory for two blocks."""
+
+    t: Transform
+    blocks: tuple[str, str]
+
+    # ---- columns -------------------------------------------------------------------------------------------------------
+
+    def transform_columns(self, src: str, p: Operand, to: Operand) -> None:
+        """Transform as many columns as there are lanes, from column p on, and store them as lines of ``to``."""
+        t, b = self.t, self.t.b
+        load = {True: self._load_pairs, False: self._load_half} [t.even] if t.kind == FROM_HALF else (
+            self._load_real if t.widens else self._load_complex)
+        rows, columns = t.head["rows"], t.head["columns"]
+        b.loop(0, rows, 1, lambda j: load(src, b.add(b.mul(j, columns), p), t.number_at(self.blocks[0], j)))
+        if t.kind == FROM_HALF:
+            b.when(b.equal(p, 0), lambda: self._first_of_half(src))
+        start, imaginary = t.turned(self.blocks[0])
+        found = t.run_plan(0, start, 2 * t.lanes, imaginary, self.blocks[::-1])
+        self._store_lines(found, p, to)
+
+    def _load_complex(self, src: str, place: Operand, to: str) -> None:
+        self.t.c.store(self.t.apart(self.t.at(src, self.t.b.mul(place, 2))), to, self.t.lanes)
+
+    def _load_real(self, src: str, place: Operand, to: str) -> None:
+        self.t.c.store((self.t.read(self.t.at(src, place)), "zeroinitializer"), to, self.t.lanes)
+
+    def _load_pairs(self, src: str, place: Operand, to: str) -> None:
+        """Of half a spectrum, at a place and opposite of it."""
+        t, b = self.t, self.t.b
+        opposite = b.sub(b.sub(t.length, place), t.lanes - 1)
+        x, y = t.apart(t.at(src, b.mul(place, 2))), t.apart(t.at(src, b.mul(opposite, 2)), True)
+        t.c.store(t.pairs_of(x, y, *self._turns(place)), to, t.lanes)
+
+    def _turns(self, place: Operand) -> tuple[str, str]:
+        """Cosines and sines from a place of half a spectrum on."""
+        t, b = self.t, self.t.b
+        cosines = t.at(b.at(t.table, t.head["halves"], "i8"), place)
+        return t.read(cosines), t.read(t.at(cosines, b.add(t.length, 1)))
+
+    def _load_half(self, src: str, place: Operand, to: str) -> None:
+        """Of the whole spectrum, of which there is the first half."""
+        t, b, c = self.t, self.t.b, self.t.c
+        flipped = c.times(t.interior, t.sign)
+        known = b.div(b.add(t.length, 1), 2)            # numbers of the half
+
+        def forwards() -> None:
+            re, im = t.apart(t.at(src, b.mul(place, 2)))
+            c.store((c.times(re, t.interior), c.times(im, flipped)), to, t.lanes)
+
+        def backwards() -> None:
+            re, im = t.apart(t.at(src, b.mul(b.sub(b.sub(t.length, place), t.lanes - 1), 2)), True)
+            c.store((c.times(re, t.interior), c.negative(c.times(im, flipped))), to, t.lanes)
+
+        def mixed() -> None:
+            b.loop(0, t.lanes, 1, lane)
+
+        def lane(i: str) -> None:
+            k = b.add(place, i)
+            there = b.less(k, known)
+            at = t.at(src, b.mul(b.select(there, k, b.sub(t.length, k)), 2))
+            re = b(f"fmul {t.real} {t.one(at)}, {t.scalar(t.interior)}")
+            im = b(f"fmul {t.real} {t.one(t.at(at, 1))}, {t.scalar(flipped)}")
+            t.put_one(re, t.at(to, i))
+            t.put_one(b.select(there, im, b(f"fneg {t.real} {im}"), t.real), t.at(to, b.add(i, t.lanes)))
+
+        inside = b.less(b.add(place, t.lanes - 1), known)
+        b.when(inside, forwards, lambda: _nothing(b.when(b.less(place, known), mixed, backwards)))
+
+    def _first_of_half(self, src: str) -> None:
+        """The first number, where that of the spectrum has no imaginary part and stands for itself."""
+        t, b = self.t, self.t.b
+        first, to = t.one(src), self.blocks[0]
+        if not t.even:
+            t.put_one(first, to)
+            t.put_one("0.0", t.at(to, t.lanes))
+            return
+        last = t.one(t.at(src, b.mul(t.length, 2)))
+        t.put_one(b(f"fadd {t.real} {first}, {last}"), to)
+        t.put_one(b(f"fsub {t.real} {first}, {last}"), t.at(to, t.lanes))
+
+    def _store_lines(self, block: str, p: Operand, to: Operand) -> None:
+        """Multiply a block with twiddle factors, and store it transposed: a line per column, real parts first."""
+        t, b, c = self.t, self.t.b, self.t.c
+        rows, columns = t.head["rows"], t.head["columns"]
+        factors = t.at(b.at(t.table, t.head["between"], "i8"), p)
+
+        def square(k: Operand) -> None:
+            numbers = []
+            for i in range(t.lanes):
+                row = b.add(k, i)
+                factor = t.at(factors, b.mul(row, b.mul(columns, 2)))
+                numbers.append(c.mul(c.load(t.number_at(block, row), t.lanes), c.load(factor, columns)))
+            for part in (0, 1):
+                lines = b.transpose(t.real, t.size, [x[part] for x in numbers])
+                for i, line in enumerate(lines):
+                    place = b.add(b.mul(b.mul(b.add(p, i), 2), rows), k)
+                    t.write(line, t.at(to, b.add(place, b.mul(rows, part))))
+
+        self.covered(rows, square)
+
+    def covered(self, count: Operand, body: Callable[[Operand], None], begin: Operand = 0, end: Operand | None = None) -> None:
+        """``body`` at every place of a vector from ``begin`` to ``end``; the last of ``count`` are done once more if need be."""
+        b, lanes = self.t.b, self.t.lanes
+        last = b.sub(count, lanes)
+        b.loop(begin, count if end is None else b.min(end, count), lanes, lambda i: body(b.min(i, last)))
+
+    # ---- rows ----------------------------------------------------------------------------------------------------------
+
+    def transform_rows(self, lines: Operand, q: Operand, out: Operand) -> None:
+        """Transform as many lines across as there are lanes, from place q on, and store the results."""
+        t, b = self.t, self.t.b
+        rows, columns = t.head["rows"], t.head["columns"]
+        found = t.run_plan(1, t.at(lines, q), b.mul(rows, 2), rows, self.blocks)
+        start, imaginary = t.turned(found)
+        planes = t.kind == TO_HALF and t.even
+
+        def number(k: str) -> None:
+            x = t.c.load(t.at(start, b.mul(k, 2 * t.lanes)), imaginary)
+            place = b.add(b.mul(k, rows), q)
+            if planes:
+                t.c.store(x, t.at(out, place), t.length)
+            elif t.kind == FROM_HALF and not t.even:
+                t.write(t.c.times(x[0], t.factor), t.at(out, place))
+            elif t.kind == TO_HALF:
+                self._store_some(x, place, out)
+            else:
+                t.together((t.c.times(x[0], t.factor), t.c.times(x[1], t.factor)), t.at(out, b.mul(place, 2)))
+
+        b.loop(0, columns, 1, number)
+
+    def _store_some(self, x: Pair, place: Operand, out: Operand) -> None:
+        """Numbers of a spectrum, as far as they are in its first half."""
+        t, b, c = self.t, self.t.b, self.t.c
+        count = b.div(b.add(t.length, 1), 2)
+        factor = c.times(t.factor, t.interior)
+        re, im = c.times(x[0], factor), c.times(c.times(x[1], factor), t.sign)
+        to = t.at(out, b.mul(place, 2))
+
+        def some() -> None:
+            for lane in range(t.lanes):
+                def one(lane: int = lane) -> None:
+                    for part, value in enumerate((re, im)):
+                        t.put_one(b(f"extractelement {c.vector} {value}, i64 {lane}"), t.at(to, 2 * lane + part))
+                b.when(b.less(b.add(place, lane), count), one)
+
+        b.when(b.less(b.add(place, t.lanes - 1), count), lambda: t.together((re, im), to), some)
+
+        def first() -> None:
+            t.put_one(t.scalar(c.times(x[0], t.factor)), to)
+            t.put_one(t.scalar(c.times(c.times(x[1], t.factor), t.sign)), t.at(to, 1))
+
+        b.when(b.equal(place, 0), first)
+
+    # ---- halves --------------------------------------------------------------------------------------------------------
+
+    def make_half(self, planes: Operand, out: Operand, begin: Operand, end: Operand | None) -> None:
+        """The first half of a spectrum, from the real and the imaginary parts of the transform of pairs."""
+        t, b, c = self.t, self.t.b, self.t.c
+        factor = c.times(t.factor, t.interior)
+        flipped = c.times(factor, t.sign)
+
+        def numbers(k: Operand) -> None:
+            opposite = b.sub(b.sub(t.length, k), t.lanes - 1)
+            x = c.load(t.at(planes, k), t.length)
+            y = c.load(t.at(planes, opposite), t.length)
+            back = list(reversed(range(t.lanes)))
+            y = tuple(b.shuffle(t.real, t.lanes, part, "poison", back) for part in y)  # type: ignore[assignment]
+            re, im = t.half_of(x, y, *self._turns(k))
+            t.together((c.times(re, factor), c.times(im, flipped)), t.at(out, b.mul(k, 2)))
+
+        def ends() -> None:
+            re, im = t.one(planes), t.one(t.at(planes, t.length))
+            for operation, place in (("fadd", 0), ("fsub", b.mul(t.length, 2))):
+                double = b(f"fadd {t.real} {t.scalar(t.factor)}, {t.scalar(t.factor)}")
+                value = b(f"fmul {t.real} {b(f'{operation} {t.real} {re}, {im}')}, {double}")
+                t.put_one(value, t.at(out, place))
+                zero = b(f"fmul {t.real} {t.scalar(t.sign)}, 0.0")
+                t.put_one(zero, t.at(out, b.add(place, 1)))
+
+        self.covered(t.length, numbers, begin, end)
+        b.when(b.equal(begin, 0), ends)
+
+
+def _nothing(_: object) -> None:
+    """Drop a result."""
+
+
+def write_rows(t: Transform, part: str, blocks: tuple[str, str], work: tuple[str, str]) -> None:
+    """The units of a template: items, or parts of them."""
+    b, rows = t.b, Rows(t, blocks)
+    out, src = b.buffer(t.word["out_slot"], t.word["out_offset"]), b.buffer(t.word["src_slot"], t.word["src_offset"])
+    group = 64 // t.size
+
+    def whole(item: Operand) -> None:
+        here, there = t.offsets(item, "src", "out")
+        x, y = t.at(src, here), t.at(out, there)
+        rows.covered(t.head["columns"], lambda p: rows.transform_columns(x, p, work[0]))
+        target = work[1] if t.kind == TO_HALF and t.even else y
+        rows.covered(t.head["rows"], lambda q: rows.transform_rows(work[0], q, target))
+        if target is not y:
+            rows.make_half(target, y, 0, None)
+
+    def share(unit: Operand) -> None:
+        size = t.head[{COLUMNS: "columns", ROWS: "rows", HALVES: "length"}[part]]
+        block = HALVES_BLOCK if part == HALVES else group
+        count = b.ceil_div(size, block)
+        here, there = t.offsets(b.div(unit, count), "src", "out")
+        x, y = t.at(src, here), t.at(out, there)
+        begin = b.mul(b.rem(unit, count), block)
+        if part == HALVES:
+            rows.make_half(x, y, begin, b.add(begin, block))
+        elif part == COLUMNS:
+            rows.covered(size, lambda p: rows.transform_columns(x, p, y), begin, b.add(begin, block))
+        else:
+            rows.covered(size, lambda q: rows.transform_rows(x, q, y), begin, b.add(begin, block))
+
+    b.loop("%begin", "%end", 1, whole if part == WHOLE else share)
+
+
+def block_bytes(t_lanes: int, size: int) -> int:
+    """Memory of a block."""
+    return 2 * (MOST_BLOCK + 2) * t_lanes * size
+
+
+def work_bytes(lanes: int, size: int) -> int:
+    """Memory of the numbers of a transform between columns and rows."""
+    return WHOLE_BYTES + 2 * lanes * size

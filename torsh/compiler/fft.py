@@ -1,0 +1,168 @@
+"""Calls of the template of Fourier transforms, and the tables that it reads.
+
+A complex transform of n numbers along contiguous memory is written as one over rows and columns, n = rows * columns: the numbers
+are ``rows`` lines of ``columns`` neighbours. All columns are transformed, as many at a time as vectors have lanes, multiplied with
+twiddle factors and stored transposed; then transforms over the other dimension, again as many side by side, give the result in
+order. Short transforms, and those along other dimensions, have several transforms side by side in vectors instead. Either way
+each transform of a block is a few passes (``fft_passes.py``) over memory near the processor.
+
+Source: Bailey, "FFTs in External or Hierarchical Memory" (1990).
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from math import prod
+from typing import Any, Final
+
+import numpy as np
+
+from torsh.compiler.kernel import BufferRef, Call, TemplateKernel
+from torsh.compiler.templates import coalesce
+from torsh.core.dtype import DType, dtype_by_name
+from torsh.core.shape import contiguous_strides
+from torsh.ops.fourier_primitives import (
+    COLUMNS,
+    FROM_HALF,
+    HALVES,
+    MOST_PRIME,
+    TO_HALF,
+    WHOLE,
+    Fourier,
+    neighbours,
+    prime_factors,
+    split,
+)
+
+RADICES: Final = (1, 2, 3, 4, 5, 7, 8)      # of passes with code of their own
+MOST_RADIX: Final = MOST_PRIME
+MOST_PASSES: Final = 24
+BATCH: Final = 5
+HALVES_BLOCK: Final = 4096                  # numbers of a spectrum that are one unit of work
+TableKey = tuple[int, str, int]             # length, dtype of the real numbers, rows (0: it is not cut)
+# src, out: strides in real numbers; of the items' dimensions, of the transformed one, and of the dimension that lanes lie along.
+FOURIER_PARAMETERS: Final = (
+    "out_slot", "out_offset", "src_slot", "src_offset", "table", "items", "extents[5]", "src_strides[5]",
+    "out_strides[5]", "src_step", "out_step", "inner", "n", "scale", "inverse", "conjugate", "adjoint")
+# Head of a table: length, rows, columns, and where (in bytes) twiddles between the two and those of halves are; then two plans.
+HEAD: Final = ("length", "rows", "columns", "between", "halves")
+PLAN: Final = 8                             # word where the first plan begins: number of passes, then words per pass
+PLAN_WORDS: Final = 1 + 5 * MOST_PASSES     # per pass: function, radix, columns, done, where its twiddles are
+_HEAD_BYTES: Final = 2048
+
+
+@lru_cache(maxsize=256)
+def radices(n: int) -> tuple[int, ...]:
+    """The radices of the passes of a transform."""
+    factors = prime_factors(n)
+    twos = factors.count(2)
+    fours = (0, 2, 1)[twos % 3]
+    powers = [2] if twos == 1 else [8] * ((twos - 2 * fours) // 3) + [4] * fours
+    return (*powers, *[f for f in factors if f > 2]) or (1,)
+
+
+def fourier_table(key: TableKey) -> Any:
+    """The table of a transform: plans of passes and twiddle factors, as bytes."""
+    length, dtype_name, rows = key
+    dtype = dtype_by_name(dtype_name).numpy
+    parts: list[Any] = []
+    place = _HEAD_BYTES
+
+    def kept(values: Any) -> int:
+        nonlocal place
+        parts.append(np.ascontiguousarray(values, dtype).view(np.uint8).reshape(-1))
+        where = place
+        padding = -parts[-1].size % 64
+        parts.append(np.zeros(padding, np.uint8))
+        place += parts[-2].size + padding
+        return where
+
+    head = np.zeros(_HEAD_BYTES // 8, np.int64)
+    columns = length // rows if rows else 1
+    head[:3] = length, rows or length, columns
+    for number, size in enumerate((rows or length, columns)):
+        plan = _passes(size, kept)
+        start = PLAN + number * PLAN_WORDS
+        head[start:start + len(plan)] = plan
+    if rows:
+        turns = np.arange(rows)[:, None] * np.arange(columns) % length
+        angles = -2 * np.pi * turns / length
+        head[3] = kept(np.stack([np.cos(angles), np.sin(angles)], 1))
+    angles = np.pi * np.arange(length + 1) / length
+    head[4] = kept(np.stack([np.cos(angles), np.sin(angles)]))
+    return np.concatenate([head.view(np.uint8), *parts])
+
+
+def _passes(n: int, kept: Any) -> list[int]:
+    """The plan of a block's transform; ``kept`` puts numbers into the table."""
+    chosen = radices(n)
+    words, done, left = [len(chosen)], 1, n
+    for radix in chosen:
+        columns = left // radix
+        angles = -2 * np.pi * (np.arange(1, columns)[:, None] * np.arange(1, radix) % left) / left
+        twiddles = np.stack([np.cos(angles), np.sin(angles)], -1).reshape(-1)
+        if radix not in RADICES:
+            half = np.arange(1, radix // 2 + 1)
+            angles = 2 * np.pi * (half[:, None] * half % radix) / radix
+            twiddles = np.concatenate([np.stack([np.cos(angles), np.sin(angles)], -1).reshape(-1), twiddles])
+        function = RADICES.index(radix) if radix in RADICES else len(RADICES)
+        words += (function, radix, columns, done, kept(twiddles))
+        done, left = done * radix, columns
+    return words
+
+
+def cut(attr: Fourier, real: DType, last: bool) -> tuple[int, int] | None:
+    """(rows, columns) of a transform over the last dimension that is cut."""
+    return split(attr.length, real) if last else None
+
+
+def table_key(attr: Fourier, real: DType, rank: int) -> TableKey:
+    """What names the table of a transform of ``rank`` dimensions."""
+    parts = cut(attr, real, attr.axis == rank - 1)
+    return attr.length, real.name, parts[0] if parts else 0
+
+
+def fourier_call(attr: Fourier, real: DType, out: BufferRef, src: BufferRef, table: BufferRef, shape: Sequence[int],
+                 strides: Sequence[int], out_shape: Sequence[int], parts: tuple[bool, bool]) -> Call:
+    """The call for a transform.
+
+    real: dtype of the real numbers. shape, strides (in elements): of the source; the result is contiguous. parts: are source and
+    result complex?
+    """
+    last = attr.axis == len(shape) - 1
+    sources = [s * (1 + parts[0]) for s in strides]
+    outs = [s * (1 + parts[1]) for s in contiguous_strides(out_shape)]
+    others = [d for d in range(len(shape)) if d != attr.axis]
+    inner = 1
+    if not last:
+        inner = shape[others.pop()]
+        # Dimensions that continue the last one in both operands are lanes, too.
+        while others and others[-1] > attr.axis and sources[others[-1]] == inner * sources[-1] and (
+                outs[others[-1]] == inner * outs[-1]):
+            inner = inner * shape[others.pop()]
+    extents, (item_sources, item_outs) = coalesce([shape[d] for d in others], *[[s[d] for d in others] for s in (sources, outs)])
+    fill = (0,) * (BATCH - len(extents))
+    items = prod(extents)
+    paired = attr.kind in (TO_HALF, FROM_HALF)
+    inverse = attr.kind == FROM_HALF or (attr.kind != TO_HALF and not attr.forward)
+    conjugate = paired and attr.forward == (attr.kind == FROM_HALF)
+    params = (out.slot, out.offset, src.slot, src.offset, table.slot, items, *(1 for _ in fill), *extents, *fill, *item_sources,
+              *fill, *item_outs, sources[attr.axis], outs[attr.axis], inner, attr.n, attr.scale, int(inverse), int(conjugate),
+              int(attr.adjoint))
+    lines = cut(attr, real, last)
+    layout = "columns" if not last else "rows" if lines else "lanes"
+    kernel = TemplateKernel("fourier", (real.name, attr.kind, not paired or attr.n % 2 == 0, layout, attr.part))
+    units = _units(attr, neighbours(real), lines, layout, items, inner)
+    return Call(kernel, params, units, 4 * attr.length * items * inner, f"fourier_{attr.kind}")
+
+
+def _units(attr: Fourier, group: int, lines: tuple[int, int] | None, layout: str, items: int, inner: int) -> int:
+    if layout == "columns":
+        return items * -(-inner // group)
+    if lines is None:
+        return -(-items // group)
+    if attr.part == WHOLE:
+        return items
+    if attr.part == HALVES:
+        return items * -(-attr.length // HALVES_BLOCK)
+    return items * -(-lines[attr.part == COLUMNS] // group)
