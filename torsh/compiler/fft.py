@@ -6,7 +6,10 @@ twiddle factors and stored transposed; then transforms over the other dimension,
 order. Short transforms, and those along other dimensions, have several transforms side by side in vectors instead. Either way
 each transform of a block is a few passes (``fft_passes.py``) over memory near the processor.
 
-Source: Bailey, "FFTs in External or Hierarchical Memory" (1990).
+Sizes with large prime factors are convolutions with a *chirp*, w to the power of k * k / 2, which transforms of another size compute.
+
+Sources: Bluestein, "A linear filtering approach to the computation of the discrete Fourier transform" (1970); Bailey, "FFTs in
+External or Hierarchical Memory" (1990).
 """
 from __future__ import annotations
 
@@ -29,6 +32,7 @@ from torsh.ops.fourier_primitives import (
     TO_HALF,
     WHOLE,
     Fourier,
+    chirp_length,
     neighbours,
     prime_factors,
     split,
@@ -39,13 +43,16 @@ MOST_RADIX: Final = MOST_PRIME
 MOST_PASSES: Final = 24
 BATCH: Final = 5
 HALVES_BLOCK: Final = 4096                  # numbers of a spectrum that are one unit of work
+# Forms of transforms: of all numbers that they take; with zeros at the end; by convolutions.
+FULL, CUT, CHIRPED = "full", "cut", "chirped"
 TableKey = tuple[int, str, int]             # length, dtype of the real numbers, rows (0: it is not cut)
 # src, out: strides in real numbers; of the items' dimensions, of the transformed one, and of the dimension that lanes lie along.
 FOURIER_PARAMETERS: Final = (
     "out_slot", "out_offset", "src_slot", "src_offset", "table", "items", "extents[5]", "src_strides[5]",
-    "out_strides[5]", "src_step", "out_step", "inner", "n", "scale", "inverse", "conjugate", "adjoint")
-# Head of a table: length, rows, columns, and where (in bytes) twiddles between the two and those of halves are; then two plans.
-HEAD: Final = ("length", "rows", "columns", "between", "halves")
+    "out_strides[5]", "src_step", "out_step", "inner", "n", "given", "scale", "inverse", "conjugate", "adjoint")
+# Head of a table: length, rows, columns, where (in bytes) twiddles between the two and those of halves are, the length of the transforms
+# that are computed, where the chirp is (planes of that length), and what the chirp's convolution multiplies with; then two plans.
+HEAD: Final = ("length", "rows", "columns", "between", "halves", "total", "chirp", "filter")
 PLAN: Final = 8                             # word where the first plan begins: number of passes, then words per pass
 PLAN_WORDS: Final = 1 + 5 * MOST_PASSES     # per pass: function, radix, columns, done, where its twiddles are
 _HEAD_BYTES: Final = 2048
@@ -78,19 +85,36 @@ def fourier_table(key: TableKey) -> Any:
         return where
 
     head = np.zeros(_HEAD_BYTES // 8, np.int64)
-    columns = length // rows if rows else 1
+    total = chirp_length(length, neighbours(dtype_by_name(dtype_name))) or length
+    columns = total // rows if rows else 1
     head[:3] = length, rows or length, columns
+    head[5] = total
     for number, size in enumerate((rows or length, columns)):
         plan = _passes(size, kept)
         start = PLAN + number * PLAN_WORDS
         head[start:start + len(plan)] = plan
     if rows:
-        turns = np.arange(rows)[:, None] * np.arange(columns) % length
-        angles = -2 * np.pi * turns / length
+        turns = np.arange(rows)[:, None] * np.arange(columns) % total
+        angles = -2 * np.pi * turns / total
         head[3] = kept(np.stack([np.cos(angles), np.sin(angles)], 1))
     angles = np.pi * np.arange(length + 1) / length
     head[4] = kept(np.stack([np.cos(angles), np.sin(angles)]))
+    if total != length:
+        chirp, product = _chirp(length, total)
+        head[6], head[7] = kept(chirp), kept(product)
     return np.concatenate([head.view(np.uint8), *parts])
+
+
+def _chirp(length: int, total: int) -> tuple[Any, Any]:
+    """(the chirp, the transform of the convolution's filter), as planes of real and imaginary parts."""
+    places = np.arange(length)
+    angles = np.pi * (places * places % (2 * length)) / length
+    chirp, wave = np.zeros(total, complex), np.zeros(total, complex)
+    chirp[:length] = np.exp(-1j * angles)
+    wave[:length] = np.exp(1j * angles)
+    wave[total - length + 1:] = wave[length - 1:0:-1]
+    product = np.fft.fft(wave) / total
+    return np.stack([chirp.real, chirp.imag]), np.stack([product.real, product.imag])
 
 
 def _passes(n: int, kept: Any) -> list[int]:
@@ -147,11 +171,12 @@ def fourier_call(attr: Fourier, real: DType, out: BufferRef, src: BufferRef, tab
     inverse = attr.kind == FROM_HALF or (attr.kind != TO_HALF and not attr.forward)
     conjugate = paired and attr.forward == (attr.kind == FROM_HALF)
     params = (out.slot, out.offset, src.slot, src.offset, table.slot, items, *(1 for _ in fill), *extents, *fill, *item_sources,
-              *fill, *item_outs, sources[attr.axis], outs[attr.axis], inner, attr.n, attr.scale, int(inverse), int(conjugate),
-              int(attr.adjoint))
+              *fill, *item_outs, sources[attr.axis], outs[attr.axis], inner, attr.n, attr.given, attr.scale,
+              int(inverse), int(conjugate), int(attr.adjoint))
     lines = cut(attr, real, last)
     layout = "columns" if not last else "rows" if lines else "lanes"
-    kernel = TemplateKernel("fourier", (real.name, attr.kind, not paired or attr.n % 2 == 0, layout, attr.part))
+    form = CHIRPED if chirp_length(attr.length, neighbours(real)) else CUT if attr.given < attr.taken else FULL
+    kernel = TemplateKernel("fourier", (real.name, attr.kind, not paired or attr.paired, layout, attr.part, form))
     units = _units(attr, neighbours(real), lines, layout, items, inner)
     return Call(kernel, params, units, 4 * attr.length * items * inner, f"fourier_{attr.kind}")
 

@@ -291,7 +291,7 @@ def _selection(call: Call) -> list[Region]:
 def _fourier(call: Call) -> list[Region]:
     """The table counts as read, as far as its head."""
     p = named(fft.FOURIER_PARAMETERS, call.params)
-    dtype, kind, even, layout, part = _options(call)
+    dtype, kind, even, layout, part, _ = _options(call)
     size = dtype_by_name(dtype).itemsize
     n = p["n"]
     half = kind in (TO_HALF, FROM_HALF)
@@ -303,7 +303,7 @@ def _fourier(call: Call) -> list[Region]:
         walk = [*zip(p["extents"], p[f"{name}_strides"], strict=True), (count, p["src_step" if name == "src" else "out_step"]), *lanes]
         return _region(p, name, size, [*walk, *([(2, 1)] if complex_numbers else [])], write)
 
-    source = numbers("src", n // 2 + 1 if kind == FROM_HALF else n, from_complex, False)
+    source = numbers("src", p["given"], from_complex, False)
     if part in (ROWS, HALVES):
         source = numbers("src", planes, False, False)
     result = numbers("out", n // 2 + 1 if kind == TO_HALF else n, to_complex, True)
@@ -387,7 +387,8 @@ def flops(step: Call | HostStep) -> int:
         return _products(named(depthwise.DEPTHWISE_WEIGHT_PARAMETERS, step.params))
     if step.kernel.name == "fourier":
         p = named(fft.FOURIER_PARAMETERS, step.params)
-        return 5 * prod(p["extents"]) * p["inner"] * p["n"] * p["n"].bit_length() // (2 if step.kernel.options[1] in (TO_HALF, FROM_HALF) else 1)
+        share = 2 if step.kernel.options[1] in (TO_HALF, FROM_HALF) else 1
+        return 5 * prod(p["extents"]) * p["inner"] * p["n"] * p["n"].bit_length() // share
     if step.kernel.name == "attention":
         p = named(FORWARD_PARAMETERS, step.params)
         return 2 * prod(p["batch"]) * p["queries"] * p["keys"] * (p["size"] + p["width"]) // (1 + p["causal"])

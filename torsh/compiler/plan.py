@@ -54,7 +54,8 @@ class Plan:
     """The steps of a program and the layout of its table.
 
     Table words: 0 scratch arena; 1 … leaves (in leaf-position order); then outputs; then scalars (in position order; floats as
-    float64 bits, ints and bools as int64; complex numbers have no word: only host steps read them, by position); then addresses of tables; then constants.
+    float64 bits, ints and bools as int64; complex numbers have no word: only host steps read them, by position); then addresses of
+    tables; then constants.
     """
 
     steps: list[Call | HostStep]

@@ -15,11 +15,10 @@ from torsh.core.dtype import DType, get_default_dtype
 from torsh.core.errors import DTypeError
 from torsh.core.promotion import SCALAR_TYPE_NAMES
 from torsh.core.threads import get_num_threads
-from torsh.ops.common import cast, gradient_for, number
+from torsh.ops.common import cast, gradient_for
 from torsh.ops.define import Array
-from torsh.ops.expr import HOST, Expr, Op, Shape, emit1, emit2
-from torsh.ops.fourier_primitives import COMPLEX, FROM_HALF, FROM_REAL, TO_HALF, Fourier, fourier
-from torsh.ops.shape import CONSTANT_PAD
+from torsh.ops.expr import HOST, Expr, Op, Shape, emit1
+from torsh.ops.fourier_primitives import COMPLEX, FROM_HALF, FROM_REAL, TO_HALF, Fourier, fourier, resized
 
 # Scales of n elements that are transformed: 1, 1 / sqrt(n), 1 / n.
 UNSCALED, ROOT, MEAN = 0, 1, 2
@@ -34,14 +33,6 @@ def transformable(e: Expr) -> Expr:
     if e.dtype.category == 2 and e.dtype.itemsize == 2:
         raise DTypeError(f"Unsupported dtype {SCALAR_TYPE_NAMES[e.dtype.name]}")
     return e
-
-
-def resized(e: Expr, shape: Shape) -> Expr:
-    """Every dimension cut off at its end, or padded there with zeros."""
-    if e.shape == shape:
-        return e
-    pads = tuple([(0, want - have) for have, want in zip(e.shape, shape, strict=True)])
-    return emit2(CONSTANT_PAD, e, number(0, e.dtype), pads)
 
 
 def _with_size(shape: Shape, axes: Sequence[int], sizes: Sequence[int]) -> Shape:
@@ -110,18 +101,18 @@ def _complex_template(e: Expr) -> Expr | None:
     axes, sizes, forward, scale = e.attr  # type: ignore[misc]
     found, changed = e.args[0], False
     for axis, n in zip(reversed(axes), reversed(sizes), strict=True):
-        attr = Fourier(COMPLEX if found.dtype.is_complex else FROM_REAL, int(axis), int(n), bool(forward), int(scale), False)
-        step = _in_primitives(found, attr, int(n))
+        kind = COMPLEX if found.dtype.is_complex else FROM_REAL
+        step = _in_primitives(found, kind, axis, n, forward, scale, False)
         changed = changed or step is not None
         found = emit1(FFT, found, ((axis,), (n,), forward, scale)) if step is None else step
     return found if changed else None
 
 
-def _in_primitives(a: Expr, attr: Fourier, count: int) -> Expr | None:
-    """A transform over one dimension of which ``count`` numbers are taken, in primitives, if there are any."""
-    shape = list(a.shape)
-    shape[attr.axis] = max(shape[attr.axis], count)
-    return fourier(resized(a, tuple(shape)), attr)
+def _in_primitives(a: Expr, kind: str, axis: int, n: int, forward: bool, scale: int, adjoint: bool) -> Expr | None:
+    """A transform over one dimension in primitives, if there are any: made for this size."""
+    n, given = int(n), int(a.shape[axis])
+    taken = n // 2 + 1 if kind == FROM_HALF else n
+    return fourier(a, Fourier(kind, int(axis), n, bool(forward), int(scale), bool(adjoint), min(given, taken)))
 
 
 # attr: (dimensions, their sizes, forward, scale); arg: complex or real
@@ -194,8 +185,7 @@ def _adjoint(e: Expr, g: Expr, op: Op) -> tuple[Expr | None, ...]:
 
 def _half_template(e: Expr) -> Expr | None:
     axis, n, forward, scale, adjoint = e.attr  # type: ignore[misc]
-    attr = Fourier(TO_HALF if e.op is FFT_TO_HALF else FROM_HALF, int(axis), int(n), bool(forward), int(scale), bool(adjoint))
-    return _in_primitives(e.args[0], attr, attr.n // 2 + 1 if e.op is FFT_FROM_HALF else attr.n)
+    return _in_primitives(e.args[0], TO_HALF if e.op is FFT_TO_HALF else FROM_HALF, axis, n, forward, scale, adjoint)
 
 
 # attr: (dimension, its size n among real numbers, forward, scale, adjoint: of the other op, rather than its inverse); the

@@ -8,9 +8,10 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from torsh.core.dtype import DType
-from torsh.ops.common import permute, slice_dim
+from torsh.ops.common import number, permute
 from torsh.ops.define import Array
-from torsh.ops.expr import OPAQUE, Expr, Op, Shape, emit1
+from torsh.ops.expr import OPAQUE, Expr, Op, Shape, emit1, emit2
+from torsh.ops.shape import CONSTANT_PAD
 
 # What is transformed to what: complex numbers, real ones to all or to the first half of their spectrum, such a half to real ones.
 COMPLEX, FROM_REAL, TO_HALF, FROM_HALF = "complex", "real", "to_half", "from_half"
@@ -27,7 +28,7 @@ class Fourier(NamedTuple):
     """Attribute of ``fourier``.
 
     kind: see above. n: size of the transform, in numbers of the real or whole side. forward, scale, adjoint: as of the ops of
-    :mod:`torsh.ops.fourier`. axis: the dimension. part: of the work.
+    :mod:`torsh.ops.fourier`. axis: the dimension. given: how many numbers there are, the others are zero. part: of the work.
     """
 
     kind: str
@@ -36,13 +37,23 @@ class Fourier(NamedTuple):
     forward: bool
     scale: int
     adjoint: bool
+    given: int
     part: str = WHOLE
 
     @property
     def length(self) -> int:
         """Size of the complex transform that is computed: half, if pairs of real numbers are taken for complex ones."""
-        paired = self.kind in (TO_HALF, FROM_HALF) and self.n % 2 == 0
-        return self.n // 2 if paired else self.n
+        return self.n // 2 if self.paired else self.n
+
+    @property
+    def paired(self) -> bool:
+        """Are pairs of real numbers taken for complex ones?"""
+        return self.kind in (TO_HALF, FROM_HALF) and self.n % 2 == 0
+
+    @property
+    def taken(self) -> int:
+        """Numbers that the transform takes, of those that the input has."""
+        return self.n // 2 + 1 if self.kind == FROM_HALF else self.n
 
 
 @lru_cache(maxsize=1024)
@@ -66,22 +77,42 @@ def rows_and_columns(n: int, least: int) -> tuple[int, int] | None:
     return None
 
 
-def neighbours(dtype: DType) -> int:
+def neighbours(real: DType) -> int:
     """Real numbers that fit in the largest vectors."""
-    return _VECTOR_BYTES // dtype.to_real().itemsize
+    return _VECTOR_BYTES // real.itemsize
 
 
-def split(n: int, dtype: DType) -> tuple[int, int] | None:
-    """How a transform along contiguous memory is cut in columns and rows; None: several are done side by side."""
-    return rows_and_columns(n, neighbours(dtype))
+@lru_cache(maxsize=1024)
+def chirp_length(n: int, group: int) -> int:
+    """Size of the transforms that one with a large prime factor is computed by; 0: there is none (see ``compiler/fft.py``)."""
+    if prime_factors(n)[-1:] <= (MOST_PRIME,):
+        return 0
+    least, found = max(2 * n - 1, group * group), 1 << 62
+    for odd in (1, 3, 5, 9, 15):
+        size = odd * group
+        while size < least or rows_and_columns(size, group) is None:
+            size *= 2
+        found = min(found, size)
+    return found
 
 
-def suits_fourier(n: int, dtype: DType) -> bool:
-    """Is there a template for a complex transform of this size? Other sizes have large prime factors, or are huge."""
-    if n < 1 or prime_factors(n)[-1:] > (MOST_PRIME,):
-        return False
-    parts = split(n, dtype)
+def split(n: int, real: DType) -> tuple[int, int] | None:
+    """How a transform along contiguous memory is cut in rows and columns; None: several are done side by side."""
+    group = neighbours(real)
+    return rows_and_columns(chirp_length(n, group) or n, group)
+
+
+def suits_fourier(n: int, real: DType) -> bool:
+    """Is there a template for a complex transform of this size? Not for huge ones, nor if they have a large prime factor and are long."""
+    total = chirp_length(n, neighbours(real))
+    if total:
+        return _is_whole(total, real)
+    parts = split(n, real)
     return n <= MOST_BLOCK or (parts is not None and parts[0] <= MOST_BLOCK)
+
+
+def _is_whole(length: int, real: DType) -> bool:
+    return 2 * length * real.itemsize <= WHOLE_BYTES
 
 
 # ---- the primitive -----------------------------------------------------------------------------------------------------
@@ -91,8 +122,8 @@ def _infer(attr: Fourier, a: Expr) -> tuple[Shape, DType]:
     if attr.part == COLUMNS:
         shape[attr.axis] = 2 * attr.length
         return tuple(shape), a.dtype.to_real()
-    if attr.part == ROWS and attr.kind == TO_HALF and attr.n % 2 == 0:
-        shape[attr.axis] = 2 * attr.length + neighbours(a.dtype)
+    if attr.part == ROWS and attr.kind == TO_HALF and attr.paired:
+        shape[attr.axis] = 2 * attr.length + neighbours(a.dtype.to_real())
         return tuple(shape), a.dtype.to_real()
     shape[attr.axis] = attr.n // 2 + 1 if attr.kind == TO_HALF else attr.n
     return tuple(shape), a.dtype.to_real() if attr.kind == FROM_HALF else a.dtype.to_complex()
@@ -117,31 +148,37 @@ FOURIER: Final[Op] = Op("fourier", _infer, _reference, kind=OPAQUE)
 
 # ---- transforms in primitives ------------------------------------------------------------------------------------------
 
-def fourier(a: Expr, attr: Fourier) -> Expr | None:
-    """A transform over one dimension in primitives; None if there is no template for it.
+def resized(e: Expr, shape: Shape) -> Expr:
+    """Every dimension cut off at its end, or padded there with zeros."""
+    if e.shape == shape:
+        return e
+    pads = tuple([(0, want - have) for have, want in zip(e.shape, shape, strict=True)])
+    return emit2(CONSTANT_PAD, e, number(0, e.dtype), pads)
 
-    The input has at least as many numbers as the transform takes.
-    """
-    if len(a.shape) > _MOST_RANK or a.dtype.itemsize // (1 + a.dtype.is_complex) < 4 or 0 in a.shape:
+
+def fourier(a: Expr, attr: Fourier) -> Expr | None:
+    """A transform over one dimension in primitives; None if there is no template for it."""
+    real = a.dtype.to_real()
+    if len(a.shape) > _MOST_RANK or real.itemsize < 4 or 0 in a.shape or not suits_fourier(attr.length, real):
         return None
-    length, last = attr.length, len(a.shape) - 1
-    if not suits_fourier(length, a.dtype):
-        return None
-    a = slice_dim(a, attr.axis, 0, attr.n // 2 + 1 if attr.kind == FROM_HALF else attr.n)
-    if attr.axis != last:
-        inner = prod(a.shape[attr.axis + 1:])
-        if inner == 1 or length > MOST_BLOCK or a.shape[-1] < neighbours(a.dtype):
-            order = (*[d for d in range(last + 1) if d != attr.axis], attr.axis)
-            back = tuple([order.index(d) for d in range(last + 1)])
-            return permute(_along_last(permute(a, order), attr._replace(axis=last)), back)
+    chirped, last = chirp_length(attr.length, neighbours(real)) > 0, len(a.shape) - 1
+    # The template takes zeros for numbers that are missing, but not where it looks at several numbers at a time.
+    if attr.kind == FROM_HALF or chirped or (attr.paired and attr.given % 2) or attr.given < 2 * neighbours(real):
+        attr = attr._replace(given=attr.taken)
+    a = resized(a, (*a.shape[:attr.axis], attr.given, *a.shape[attr.axis + 1:]))
+    if attr.axis == last:
+        return _along_last(a, attr)
+    if prod(a.shape[attr.axis + 1:]) > 1 and attr.length <= MOST_BLOCK and a.shape[-1] >= neighbours(real) and not chirped:
         return emit1(FOURIER, a, attr)
-    return _along_last(a, attr)
+    order = (*[d for d in range(last + 1) if d != attr.axis], attr.axis)
+    back = tuple([order.index(d) for d in range(last + 1)])
+    return permute(_along_last(permute(a, order), attr._replace(axis=last)), back)
 
 
 def _along_last(a: Expr, attr: Fourier) -> Expr:
-    length = attr.length
-    if 2 * length * a.dtype.to_real().itemsize <= WHOLE_BYTES or split(length, a.dtype) is None:
+    real = a.dtype.to_real()
+    if _is_whole(attr.length, real) or split(attr.length, real) is None:
         return emit1(FOURIER, a, attr)
-    for part in (COLUMNS, ROWS, *([HALVES] if attr.kind == TO_HALF and attr.n % 2 == 0 else [])):
+    for part in (COLUMNS, ROWS, *([HALVES] if attr.kind == TO_HALF and attr.paired else [])):
         a = emit1(FOURIER, a, attr._replace(part=part))
     return a

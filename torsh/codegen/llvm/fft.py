@@ -20,7 +20,8 @@ def fourier_libraries(dtype_name: str, *_: object) -> dict[str, TemplateKernel]:
     return {PASSES: TemplateKernel("fourier_passes", (dtype_name,))}
 
 
-def generate_fourier(dtype_name: str, kind: str, even: bool, layout: str, part: str, target: Target, symbol: str) -> str:
+def generate_fourier(dtype_name: str, kind: str, even: bool, layout: str, part: str, form: str, target: Target,
+                     symbol: str) -> str:
     """LLVM text of the template; the options are those of ``compiler/fft.py: fourier_call``."""
     number = numeric(dtype_name, True)
     module = Module()
@@ -32,12 +33,13 @@ def generate_fourier(dtype_name: str, kind: str, even: bool, layout: str, part: 
     if layout == "rows":
         room = work_bytes(lanes, number.kind_bytes)
         work = b.stack(room), b.stack(room)
+        spare = b.stack(6 * lanes * number.kind_bytes)
     else:
         work = b.stack(8 * lanes), b.stack(8 * lanes)
     t = begin(b, number, target, kind, even)
     if layout == "rows":
-        write_rows(t, part, blocks, work)
+        write_rows(t, part, form, blocks, work, spare)
     else:
-        write_lanes(t, layout, blocks, work)
+        write_lanes(t, layout, form, blocks, work)
     b.finish()
     return module.render()

@@ -122,9 +122,9 @@ class Transform:
         """The address of a number of a block."""
         return self.at(block, self.b.mul(place, 2 * self.lanes))
 
-    def turned(self, block: Operand) -> tuple[str, Operand]:
+    def turned(self, block: Operand, inverse: Operand | None = None) -> tuple[str, Operand]:
         """(where the first number begins, how far imaginary parts are behind): the other way round in inverse transforms."""
-        shift = self.b.mul(self.word["inverse"], self.lanes)
+        shift = self.b.mul(self.word["inverse"] if inverse is None else inverse, self.lanes)
         return self.at(block, shift), self.b.sub(self.lanes, self.b.mul(shift, 2))
 
     def run_plan(self, which: int, src: Operand, step: Operand, imaginary: Operand, blocks: Sequence[str]) -> str:

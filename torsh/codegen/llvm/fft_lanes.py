@@ -4,11 +4,12 @@ Real numbers are *words*; a block holds a word of all transforms in a vector, so
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torsh.codegen.llvm.fft_common import Transform
-from torsh.codegen.llvm.template_builder import Builder, Operand
+from torsh.codegen.llvm.template_builder import Builder, Operand, ignore
+from torsh.compiler.fft import CUT
 from torsh.ops.fourier_primitives import FROM_HALF, TO_HALF
 
 
@@ -17,6 +18,7 @@ class Lanes:
     """Transforms side by side. sources, targets: memory for the address of each lane's first word; None: lanes are neighbours."""
 
     t: Transform
+    form: str
     blocks: tuple[str, str]
     sources: str = ""
     targets: str = ""
@@ -39,21 +41,24 @@ class Lanes:
     def fetch(self, src: str) -> None:
         """All words of the inputs into the first block; where real numbers are to become complex ones, with zeros between."""
         t, b = self.t, self.b
-        if t.widens:
-            count, apart = t.word["n"], 2
-        elif t.kind == TO_HALF:
-            count, apart = t.word["n"], 1
-        else:
-            count, apart = b.mul(self.half() if t.kind == FROM_HALF else t.word["n"], 2), 1
+        given = t.word["given"]
+        apart = 2 if t.widens else 1
+        count: Operand = given if t.widens or t.kind == TO_HALF else b.mul(given, 2)
         to = self.blocks[0]
         if self.sources:
             self._turn_in(count, lambda w: self.word_at(to, b.mul(w, apart)))
         elif t.kind == TO_HALF or t.widens:
-            b.loop(0, count, 1, lambda w: t.write(t.read(t.at(src, b.mul(w, t.word["src_step"]))), self.word_at(to, b.mul(w, apart))))
+            def line(w: str) -> None:
+                t.write(t.read(t.at(src, b.mul(w, t.word["src_step"]))), self.word_at(to, b.mul(w, apart)))
+            b.loop(0, count, 1, line)
         else:
-            b.loop(0, b.div(count, 2), 1, lambda j: t.c.store(t.apart(t.at(src, b.mul(j, t.word["src_step"]))), t.number_at(to, j), t.lanes))
+            def lines(j: str) -> None:
+                t.c.store(t.apart(t.at(src, b.mul(j, t.word["src_step"]))), t.number_at(to, j), t.lanes)
+            b.loop(0, given, 1, lines)
         if apart == 2:
             b.loop(0, count, 1, lambda w: t.write("zeroinitializer", self.word_at(to, b.add(b.mul(w, 2), 1))))
+        if self.form == CUT:
+            b.loop(b.mul(count, apart), b.mul(t.length, 2), 1, lambda w: t.write("zeroinitializer", self.word_at(to, w)))
 
     def _squares(self, count: Operand, square: Callable[[Operand], None], word: Callable[[Operand, Operand], None]) -> None:
         """``square`` at the words where squares of vectors begin, which may overlap; ``word`` for each of few, per lane."""
@@ -61,9 +66,9 @@ class Lanes:
         last = b.sub(count, t.lanes)
 
         def few() -> None:
-            b.loop(0, count, 1, lambda w: _nothing(b.loop(0, t.lanes, 1, lambda lane: word(w, lane))))
+            b.loop(0, count, 1, lambda w: ignore(b.loop(0, t.lanes, 1, lambda lane: word(w, lane))))
 
-        b.when(b.less(last, 0), few, lambda: _nothing(b.loop(0, count, t.lanes, lambda w: square(b.min(w, last)))))
+        b.when(b.less(last, 0), few, lambda: ignore(b.loop(0, count, t.lanes, lambda w: square(b.min(w, last)))))
 
     def _address(self, addresses: str, lane: Operand, place: Operand) -> str:
         return self.t.at(self.b.load("ptr", self.b.at(addresses, lane, "ptr"), 8), place)
@@ -191,14 +196,14 @@ class Lanes:
         c.store((re, c.times(im, t.sign)), to, t.lanes)
 
 
-def write_lanes(t: Transform, layout: str, blocks: tuple[str, str], addresses: tuple[str, str]) -> None:
+def write_lanes(t: Transform, layout: str, form: str, blocks: tuple[str, str], addresses: tuple[str, str]) -> None:
     """The units of a template: groups of as many transforms as the largest vectors have lanes, or fewer at the end."""
     b, group = t.b, 64 // t.size
     out, src = b.buffer(t.word["out_slot"], t.word["out_offset"]), b.buffer(t.word["src_slot"], t.word["src_offset"])
     items, inner = t.word["items"], t.word["inner"]
 
     def side_by_side(unit: Operand) -> None:
-        lanes = Lanes(t, blocks, *addresses)
+        lanes = Lanes(t, form, blocks, *addresses)
 
         def some(first: Operand) -> None:
             for lane in range(t.lanes):     # the last one again, if there are no more
@@ -215,7 +220,7 @@ def write_lanes(t: Transform, layout: str, blocks: tuple[str, str], addresses: t
         here, there = t.offsets(b.div(unit, count), "src", "out")
         x, y = t.at(src, here), t.at(out, there)
         begin = b.mul(b.rem(unit, count), group)
-        lanes = Lanes(t, blocks)
+        lanes = Lanes(t, form, blocks)
 
         def some(first: Operand) -> None:
             place = b.min(first, b.sub(inner, t.lanes))
@@ -225,7 +230,3 @@ def write_lanes(t: Transform, layout: str, blocks: tuple[str, str], addresses: t
         b.loop(begin, b.min(inner, b.add(begin, group)), t.lanes, some)
 
     b.loop("%begin", "%end", 1, side_by_side if layout == "lanes" else neighbours)
-
-
-def _nothing(_: Sequence[str]) -> None:
-    """Drop a result."""

@@ -220,7 +220,7 @@ def _write_any(c: Complex, _: int) -> None:
     constants = "%twiddles"
     after = b.mul(b.mul(half, half), 2)
 
-    def butterfly(src: str, dst: str, twiddles: str) -> None:
+    def butterfly(src: str, dst: str, twiddles: Operand) -> None:
         def opposite(j: str, *total: str) -> Sequence[Operand]:
             near = c.load(b.at(src, b.mul(apart, j), kind), "%src_imaginary")
             far = c.load(b.at(src, b.mul(apart, b.sub("%radix", j)), kind), "%src_imaginary")

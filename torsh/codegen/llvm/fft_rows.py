@@ -6,32 +6,93 @@ from dataclasses import dataclass
 
 from torsh.codegen.llvm.fft_common import Transform
 from torsh.codegen.llvm.fft_passes import Pair
-from torsh.codegen.llvm.template_builder import Operand
-from torsh.compiler.fft import HALVES_BLOCK
+from torsh.codegen.llvm.template_builder import Operand, ignore
+from torsh.compiler.fft import CHIRPED, FULL, HALVES_BLOCK
 from torsh.ops.fourier_primitives import COLUMNS, FROM_HALF, HALVES, MOST_BLOCK, ROWS, TO_HALF, WHOLE, WHOLE_BYTES
+
+Load = Callable[[Operand, str], None]        # the numbers from a place on to an address in a block
+Put = Callable[[Pair, Operand], None]        # store numbers from a place on
 
 
 @dataclass(slots=True)
 class Rows:
-    """The parts of a transform. blocks: memory for two blocks."""
+    """The parts of a transform. form: see ``compiler/fft.py``. blocks: memory for two blocks. spare: for three numbers."""
 
     t: Transform
+    form: str
     blocks: tuple[str, str]
+    spare: str
 
     # ---- columns -------------------------------------------------------------------------------------------------------
 
-    def transform_columns(self, src: str, p: Operand, to: Operand) -> None:
-        """Transform as many columns as there are lanes, from column p on, and store them as lines of ``to``."""
+    def transform_columns(self, load: Load, p: Operand, to: Operand, inverse: Operand,
+                          then: Callable[[], None] | None = None) -> None:
+        """Transform as many columns as there are lanes, from column p on, and store them as lines of ``to``.
+
+        then: what is done with the block before.
+        """
         t, b = self.t, self.t.b
-        load = {True: self._load_pairs, False: self._load_half} [t.even] if t.kind == FROM_HALF else (
-            self._load_real if t.widens else self._load_complex)
-        rows, columns = t.head["rows"], t.head["columns"]
-        b.loop(0, rows, 1, lambda j: load(src, b.add(b.mul(j, columns), p), t.number_at(self.blocks[0], j)))
-        if t.kind == FROM_HALF:
-            b.when(b.equal(p, 0), lambda: self._first_of_half(src))
-        start, imaginary = t.turned(self.blocks[0])
+        b.loop(0, t.head["rows"], 1, lambda j: load(self._place(j, p), t.number_at(self.blocks[0], j)))
+        if then:
+            then()
+        start, imaginary = t.turned(self.blocks[0], inverse)
         found = t.run_plan(0, start, 2 * t.lanes, imaginary, self.blocks[::-1])
         self._store_lines(found, p, to)
+
+    def _place(self, row: Operand, column: Operand) -> Operand:
+        return self.t.b.add(self.t.b.mul(row, self.t.head["columns"]), column)
+
+    def input_columns(self, src: str, p: Operand, to: Operand) -> None:
+        """The same of the input."""
+        t, b = self.t, self.t.b
+        plain = (self._load_pairs if t.even else self._load_half) if t.kind == FROM_HALF else (
+            self._load_real if t.widens else self._load_complex)
+
+        def load(place: Operand, to: str) -> None:
+            plain(src, place, to)
+
+        def first() -> None:
+            if t.kind == FROM_HALF:
+                b.when(b.equal(p, 0), lambda: self._first_of_half(src))
+            if self.form == CHIRPED:
+                b.loop(0, t.head["rows"], 1, lambda j: self._multiply_chirp(self._place(j, p), t.number_at(self.blocks[0], j)))
+
+        if self.form == FULL:
+            self.transform_columns(load, p, to, t.word["inverse"], first)
+            return
+        count = t.length if self.form == CHIRPED else b.div(t.word["given"], 2) if t.paired else t.word["given"]
+        self.transform_columns(lambda place, to: self._load_some(load, count, place, to), p, to,
+                               0 if self.form == CHIRPED else t.word["inverse"], first)
+
+    def _load_some(self, load: Load, count: Operand, place: Operand, to: str) -> None:
+        """Numbers, of which there are only so many (at least a vector); the others are zero."""
+        t, b = self.t, self.t.b
+
+        def some() -> None:
+            before = b.sub(count, t.lanes)
+            load(before, self.spare)
+            shift = b.sub(place, before)
+            parts = []
+            for part in (0, 1):
+                moved = t.at(self.spare, (2 + 2 * part) * t.lanes)
+                t.write(t.read(t.at(self.spare, part * t.lanes)), moved)
+                t.write("zeroinitializer", t.at(moved, t.lanes))
+                parts.append(t.read(t.at(moved, shift)))
+            t.c.store((parts[0], parts[1]), to, t.lanes)
+
+        def nothing() -> None:
+            t.c.store(("zeroinitializer", "zeroinitializer"), to, t.lanes)
+
+        whole = b.less(b.add(place, t.lanes - 1), count)
+        b.when(whole, lambda: load(place, to), lambda: ignore(b.when(b.less(place, count), some, nothing)))
+
+    def _chirp(self, place: Operand) -> Pair:
+        return self.t.c.load(self.t.at(self.t.b.at(self.t.table, self.t.head["chirp"], "i8"), place), self.t.head["total"])
+
+    def _multiply_chirp(self, place: Operand, number: str) -> None:
+        """Of a block: real and imaginary parts change places first, in inverse transforms."""
+        start, imaginary = self.t.turned(number)
+        self.t.c.store(self.t.c.mul(self.t.c.load(start, imaginary), self._chirp(place)), number, self.t.lanes)
 
     def _load_complex(self, src: str, place: Operand, to: str) -> None:
         self.t.c.store(self.t.apart(self.t.at(src, self.t.b.mul(place, 2))), to, self.t.lanes)
@@ -79,7 +140,7 @@ class Rows:
             t.put_one(b.select(there, im, b(f"fneg {t.real} {im}"), t.real), t.at(to, b.add(i, t.lanes)))
 
         inside = b.less(b.add(place, t.lanes - 1), known)
-        b.when(inside, forwards, lambda: _nothing(b.when(b.less(place, known), mixed, backwards)))
+        b.when(inside, forwards, lambda: ignore(b.when(b.less(place, known), mixed, backwards)))
 
     def _first_of_half(self, src: str) -> None:
         """The first number, where that of the spectrum has no imaginary part and stands for itself."""
@@ -121,27 +182,62 @@ class Rows:
 
     # ---- rows ----------------------------------------------------------------------------------------------------------
 
-    def transform_rows(self, lines: Operand, q: Operand, out: Operand) -> None:
-        """Transform as many lines across as there are lanes, from place q on, and store the results."""
+    def transform_rows(self, lines: Operand, q: Operand, put: Put, inverse: Operand) -> None:
+        """Transform as many lines across as there are lanes, from place q on."""
         t, b = self.t, self.t.b
         rows, columns = t.head["rows"], t.head["columns"]
         found = t.run_plan(1, t.at(lines, q), b.mul(rows, 2), rows, self.blocks)
-        start, imaginary = t.turned(found)
-        planes = t.kind == TO_HALF and t.even
+        start, imaginary = t.turned(found, inverse)
+        b.loop(0, columns, 1, lambda k: put(t.c.load(t.at(start, b.mul(k, 2 * t.lanes)), imaginary), b.add(b.mul(k, rows), q)))
 
-        def number(k: str) -> None:
-            x = t.c.load(t.at(start, b.mul(k, 2 * t.lanes)), imaginary)
-            place = b.add(b.mul(k, rows), q)
-            if planes:
-                t.c.store(x, t.at(out, place), t.length)
+    def output_rows(self, lines: Operand, q: Operand, out: Operand) -> None:
+        """The same, and store the results."""
+        self.transform_rows(lines, q, lambda x, place: self._put(x, place, out), self.t.word["inverse"])
+
+    @property
+    def _makes_planes(self) -> bool:
+        """Are the results not stored yet, because half a spectrum is made of them?"""
+        return self.t.kind == TO_HALF and self.t.even
+
+    def _put(self, x: Pair, place: Operand, out: Operand) -> None:
+        t, b = self.t, self.t.b
+        if self._makes_planes:
+            t.c.store(x, t.at(out, place), t.length)
+        elif t.kind == FROM_HALF and not t.even:
+            t.write(t.c.times(x[0], t.factor), t.at(out, place))
+        elif t.kind == TO_HALF:
+            self._store_some(x, place, out)
+        else:
+            t.together((t.c.times(x[0], t.factor), t.c.times(x[1], t.factor)), t.at(out, b.mul(place, 2)))
+
+    def put_chirped(self, x: Pair, place: Operand, out: Operand) -> None:
+        """The results of a convolution, as far as they are wanted."""
+        t, b, c = self.t, self.t.b, self.t.c
+        re, im = c.mul(x, self._chirp(place))
+        swapped = b.equal(t.word["inverse"], 1)
+        x = b.select(swapped, im, re, c.vector), b.select(swapped, re, im, c.vector)
+        if t.kind == TO_HALF and not t.even:
+            self._store_some(x, place, out)
+            return
+
+        def some() -> None:
+            c.store(x if self._makes_planes else (c.times(x[0], t.factor), c.times(x[1], t.factor)), self.spare, t.lanes)
+            b.loop(0, b.sub(t.length, place), 1, lane)
+
+        def lane(i: str) -> None:
+            values = t.one(t.at(self.spare, i)), t.one(t.at(self.spare, b.add(i, t.lanes)))
+            at = b.add(place, i)
+            if self._makes_planes:
+                places: list[Operand] = [at, b.add(at, t.length)]
             elif t.kind == FROM_HALF and not t.even:
-                t.write(t.c.times(x[0], t.factor), t.at(out, place))
-            elif t.kind == TO_HALF:
-                self._store_some(x, place, out)
+                places = [at]
             else:
-                t.together((t.c.times(x[0], t.factor), t.c.times(x[1], t.factor)), t.at(out, b.mul(place, 2)))
+                places = [b.mul(at, 2), b.add(b.mul(at, 2), 1)]
+            for value, to in zip(values, places, strict=False):
+                t.put_one(value, t.at(out, to))
 
-        b.loop(0, columns, 1, number)
+        whole = b.less(b.add(place, t.lanes - 1), t.length)
+        b.when(whole, lambda: self._put(x, place, out), lambda: ignore(b.when(b.less(place, t.length), some)))
 
     def _store_some(self, x: Pair, place: Operand, out: Operand) -> None:
         """Numbers of a spectrum, as far as they are in its first half."""
@@ -196,22 +292,39 @@ class Rows:
         b.when(b.equal(begin, 0), ends)
 
 
-def _nothing(_: object) -> None:
-    """Drop a result."""
+def _by_convolution(rows: Rows, x: str, lines: str, planes: str, out: str) -> None:
+    """A transform that two of another length compute: of the input times the chirp, and back."""
+    t, b = rows.t, rows.t.b
+    total = t.head["total"]
+    factors = b.at(t.table, t.head["filter"], "i8")
+
+    def filtered(value: Pair, place: Operand) -> None:
+        t.c.store(t.c.mul(value, t.c.load(t.at(factors, place), total)), t.at(planes, place), total)
+
+    def load(place: Operand, to: str) -> None:
+        t.c.store(t.c.load(t.at(planes, place), total), to, t.lanes)
+
+    rows.covered(t.head["columns"], lambda p: rows.input_columns(x, p, lines))
+    rows.covered(t.head["rows"], lambda q: rows.transform_rows(lines, q, filtered, 0))
+    rows.covered(t.head["columns"], lambda p: rows.transform_columns(load, p, lines, 1))
+    rows.covered(t.head["rows"], lambda q: rows.transform_rows(lines, q, lambda v, place: rows.put_chirped(v, place, out), 1))
 
 
-def write_rows(t: Transform, part: str, blocks: tuple[str, str], work: tuple[str, str]) -> None:
-    """The units of a template: items, or parts of them."""
-    b, rows = t.b, Rows(t, blocks)
+def write_rows(t: Transform, part: str, form: str, blocks: tuple[str, str], work: tuple[str, str], spare: str) -> None:
+    """The units of a template: items, or parts of them. work: memory for the numbers of two transforms."""
+    b, rows = t.b, Rows(t, form, blocks, spare)
     out, src = b.buffer(t.word["out_slot"], t.word["out_offset"]), b.buffer(t.word["src_slot"], t.word["src_offset"])
     group = 64 // t.size
 
     def whole(item: Operand) -> None:
         here, there = t.offsets(item, "src", "out")
         x, y = t.at(src, here), t.at(out, there)
-        rows.covered(t.head["columns"], lambda p: rows.transform_columns(x, p, work[0]))
         target = work[1] if t.kind == TO_HALF and t.even else y
-        rows.covered(t.head["rows"], lambda q: rows.transform_rows(work[0], q, target))
+        if form == CHIRPED:
+            _by_convolution(rows, x, *work, target)
+        else:
+            rows.covered(t.head["columns"], lambda p: rows.input_columns(x, p, work[0]))
+            rows.covered(t.head["rows"], lambda q: rows.output_rows(work[0], q, target))
         if target is not y:
             rows.make_half(target, y, 0, None)
 
@@ -225,9 +338,9 @@ def write_rows(t: Transform, part: str, blocks: tuple[str, str], work: tuple[str
         if part == HALVES:
             rows.make_half(x, y, begin, b.add(begin, block))
         elif part == COLUMNS:
-            rows.covered(size, lambda p: rows.transform_columns(x, p, y), begin, b.add(begin, block))
+            rows.covered(size, lambda p: rows.input_columns(x, p, y), begin, b.add(begin, block))
         else:
-            rows.covered(size, lambda q: rows.transform_rows(x, q, y), begin, b.add(begin, block))
+            rows.covered(size, lambda q: rows.output_rows(x, q, y), begin, b.add(begin, block))
 
     b.loop("%begin", "%end", 1, whole if part == WHOLE else share)
 
