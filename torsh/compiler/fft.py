@@ -167,16 +167,17 @@ def fourier_call(attr: Fourier, real: DType, out: BufferRef, src: BufferRef, tab
     extents, (item_sources, item_outs) = coalesce([shape[d] for d in others], *[[s[d] for d in others] for s in (sources, outs)])
     fill = (0,) * (BATCH - len(extents))
     items = prod(extents)
-    paired = attr.kind in (TO_HALF, FROM_HALF)
-    inverse = attr.kind == FROM_HALF or (attr.kind != TO_HALF and not attr.forward)
-    conjugate = paired and attr.forward == (attr.kind == FROM_HALF)
+    # Inverse transforms of real numbers are conjugates of transforms.
+    half = attr.kind == TO_HALF or attr.makes_half
+    inverse = attr.kind == FROM_HALF or not (half or attr.forward)
+    conjugate = attr.forward if attr.kind == FROM_HALF else half and not attr.forward
     params = (out.slot, out.offset, src.slot, src.offset, table.slot, items, *(1 for _ in fill), *extents, *fill, *item_sources,
               *fill, *item_outs, sources[attr.axis], outs[attr.axis], inner, attr.n, attr.given, attr.scale,
               int(inverse), int(conjugate), int(attr.adjoint))
     lines = cut(attr, real, last)
     layout = "columns" if not last else "rows" if lines else "lanes"
     form = CHIRPED if chirp_length(attr.length, neighbours(real)) else CUT if attr.given < attr.taken else FULL
-    kernel = TemplateKernel("fourier", (real.name, attr.kind, not paired or attr.paired, layout, attr.part, form))
+    kernel = TemplateKernel("fourier", (real.name, attr.kind, attr.paired, layout, attr.part, form))
     units = _units(attr, neighbours(real), lines, layout, items, inner)
     return Call(kernel, params, units, 4 * attr.length * items * inner, f"fourier_{attr.kind}")
 

@@ -291,11 +291,10 @@ def _selection(call: Call) -> list[Region]:
 def _fourier(call: Call) -> list[Region]:
     """The table counts as read, as far as its head."""
     p = named(fft.FOURIER_PARAMETERS, call.params)
-    dtype, kind, even, layout, part, _ = _options(call)
+    dtype, kind, paired, layout, part, _ = _options(call)
     size = dtype_by_name(dtype).itemsize
     n = p["n"]
-    half = kind in (TO_HALF, FROM_HALF)
-    planes = 2 * (n // 2 if half and even else n)
+    planes = 2 * (n // 2 if paired else n)
     from_complex, to_complex = kind not in (FROM_REAL, TO_HALF), kind != FROM_HALF
 
     def numbers(name: str, count: int, complex_numbers: bool, write: bool) -> Region:
@@ -307,7 +306,7 @@ def _fourier(call: Call) -> list[Region]:
     if part in (ROWS, HALVES):
         source = numbers("src", planes, False, False)
     result = numbers("out", n // 2 + 1 if kind == TO_HALF else n, to_complex, True)
-    if part == COLUMNS or (part == ROWS and kind == TO_HALF and even):
+    if part == COLUMNS or (part == ROWS and kind != FROM_HALF and paired):
         result = numbers("out", planes, False, True)
     return [source, result, Region(p["table"], 0, 8, (fft.PLAN,), (8,))]
 
@@ -387,7 +386,7 @@ def flops(step: Call | HostStep) -> int:
         return _products(named(depthwise.DEPTHWISE_WEIGHT_PARAMETERS, step.params))
     if step.kernel.name == "fourier":
         p = named(fft.FOURIER_PARAMETERS, step.params)
-        share = 2 if step.kernel.options[1] in (TO_HALF, FROM_HALF) else 1
+        share = 1 + bool(step.kernel.options[2])
         return 5 * prod(p["extents"]) * p["inner"] * p["n"] * p["n"].bit_length() // share
     if step.kernel.name == "attention":
         p = named(FORWARD_PARAMETERS, step.params)

@@ -48,7 +48,17 @@ class Fourier(NamedTuple):
     @property
     def paired(self) -> bool:
         """Are pairs of real numbers taken for complex ones?"""
-        return self.kind in (TO_HALF, FROM_HALF) and self.n % 2 == 0
+        return self.kind != COMPLEX and self.n % 2 == 0
+
+    @property
+    def makes_half(self) -> bool:
+        """Is half a spectrum made of the transform of pairs?"""
+        return self.kind in (TO_HALF, FROM_REAL) and self.paired
+
+    @property
+    def block(self) -> int:
+        """Complex numbers that are in memory if transforms are done side by side."""
+        return self.n if self.kind == FROM_REAL else self.length
 
     @property
     def taken(self) -> int:
@@ -122,7 +132,7 @@ def _infer(attr: Fourier, a: Expr) -> tuple[Shape, DType]:
     if attr.part == COLUMNS:
         shape[attr.axis] = 2 * attr.length
         return tuple(shape), a.dtype.to_real()
-    if attr.part == ROWS and attr.kind == TO_HALF and attr.paired:
+    if attr.part == ROWS and attr.makes_half:
         shape[attr.axis] = 2 * attr.length + neighbours(a.dtype.to_real())
         return tuple(shape), a.dtype.to_real()
     shape[attr.axis] = attr.n // 2 + 1 if attr.kind == TO_HALF else attr.n
@@ -168,7 +178,7 @@ def fourier(a: Expr, attr: Fourier) -> Expr | None:
     a = resized(a, (*a.shape[:attr.axis], attr.given, *a.shape[attr.axis + 1:]))
     if attr.axis == last:
         return _along_last(a, attr)
-    if prod(a.shape[attr.axis + 1:]) > 1 and attr.length <= MOST_BLOCK and a.shape[-1] >= neighbours(real) and not chirped:
+    if prod(a.shape[attr.axis + 1:]) > 1 and attr.block <= MOST_BLOCK and a.shape[-1] >= neighbours(real) and not chirped:
         return emit1(FOURIER, a, attr)
     order = (*[d for d in range(last + 1) if d != attr.axis], attr.axis)
     back = tuple([order.index(d) for d in range(last + 1)])
@@ -179,6 +189,6 @@ def _along_last(a: Expr, attr: Fourier) -> Expr:
     real = a.dtype.to_real()
     if _is_whole(attr.length, real) or split(attr.length, real) is None:
         return emit1(FOURIER, a, attr)
-    for part in (COLUMNS, ROWS, *([HALVES] if attr.kind == TO_HALF and attr.paired else [])):
+    for part in (COLUMNS, ROWS, *([HALVES] if attr.makes_half else [])):
         a = emit1(FOURIER, a, attr._replace(part=part))
     return a

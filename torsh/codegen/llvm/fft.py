@@ -20,7 +20,7 @@ def fourier_libraries(dtype_name: str, *_: object) -> dict[str, TemplateKernel]:
     return {PASSES: TemplateKernel("fourier_passes", (dtype_name,))}
 
 
-def generate_fourier(dtype_name: str, kind: str, even: bool, layout: str, part: str, form: str, target: Target,
+def generate_fourier(dtype_name: str, kind: str, paired: bool, layout: str, part: str, form: str, target: Target,
                      symbol: str) -> str:
     """LLVM text of the template; the options are those of ``compiler/fft.py: fourier_call``."""
     number = numeric(dtype_name, True)
@@ -36,7 +36,7 @@ def generate_fourier(dtype_name: str, kind: str, even: bool, layout: str, part: 
         spare = b.stack(6 * lanes * number.kind_bytes)
     else:
         work = b.stack(8 * lanes), b.stack(8 * lanes)
-    t = begin(b, number, target, kind, even)
+    t = begin(b, number, target, kind, paired)
     if layout == "rows":
         write_rows(t, part, form, blocks, work, spare)
     else:

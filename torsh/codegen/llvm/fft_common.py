@@ -21,13 +21,13 @@ PASSES = "fourier_passes"      # name of the library
 class Transform:
     """A template of transforms under construction.
 
-    even: are pairs of real numbers taken for complex ones? factor, sign, interior: what results are multiplied with, what
+    paired: are pairs of real numbers taken for complex ones? factor, sign, interior: what results are multiplied with, what
     imaginary parts are, and what numbers are that stand for two.
     """
 
     c: Complex
     kind: str
-    even: bool
+    paired: bool
     word: dict[str, str]
     table: str
     head: dict[str, str]
@@ -61,14 +61,19 @@ class Transform:
         return self.head["length"]
 
     @property
-    def paired(self) -> bool:
-        """Is it real numbers, taken for half as many complex ones?"""
-        return self.even and self.kind in (TO_HALF, FROM_HALF)
+    def reads_real(self) -> bool:
+        """Is the input real?"""
+        return self.kind in (TO_HALF, FROM_REAL)
 
     @property
     def widens(self) -> bool:
         """Do real numbers become complex ones without an imaginary part?"""
-        return self.kind == FROM_REAL or (self.kind == TO_HALF and not self.even)
+        return self.reads_real and not self.paired
+
+    @property
+    def makes_half(self) -> bool:
+        """Is half a spectrum made of the transform of pairs?"""
+        return self.reads_real and self.paired
 
     # ---- memory --------------------------------------------------------------------------------------------------------
 
@@ -112,8 +117,15 @@ class Transform:
 
     def offsets(self, item: Operand, *operands: str) -> list[Operand]:
         """Where an item begins in operands, in real numbers."""
-        indices = unravel(self.b, item, [self.word[f"extents{d}"] for d in range(BATCH)])
-        return [offset_of(self.b, indices, [self.word[f"{name}_strides{d}"] for d in range(BATCH)]) for name in operands]
+        b, extents = self.b, [self.word[f"extents{d}"] for d in range(BATCH)]
+        strides = [[self.word[f"{name}_strides{d}"] for d in range(BATCH)] for name in operands]
+
+        def several() -> list[Operand]:
+            return [offset_of(b, unravel(b, item, extents), s) for s in strides]
+
+        # Divisions take long.
+        one = b.equal(self.word["items"], extents[-1])
+        return list(b.when(one, lambda: [b.mul(item, s[-1]) for s in strides], several, ["i64"] * len(operands)))
 
     # ---- blocks --------------------------------------------------------------------------------------------------------
     # A block holds a number's real parts, then its imaginary parts, in all lanes; then the next number.
@@ -166,7 +178,7 @@ class Transform:
                 c.multiply_add(c.negative(sine), rest[1], c.multiply_add(cosine, rest[0], total[1])))
 
 
-def begin(b: Builder, number: object, target: Target, kind: str, even: bool) -> Transform:
+def begin(b: Builder, number: object, target: Target, kind: str, paired: bool) -> Transform:
     """Read the words of the call."""
     c = Complex(b, number, target.lanes(number.kind_bytes))  # type: ignore[arg-type, attr-defined]
     word = b.words(FOURIER_PARAMETERS)
@@ -177,11 +189,11 @@ def begin(b: Builder, number: object, target: Target, kind: str, even: bool) -> 
     b.module.declare("double @llvm.sqrt.f64(double)")
     root = b(f"call double @llvm.sqrt.f64(double {n})")
     divisor = b.select(b.equal(word["scale"], 0), "1.0", b.select(b.equal(word["scale"], 1), root, n, "double"), "double")
-    scale = b(f"fdiv double {'0.5' if kind == TO_HALF and even else '1.0'}, {divisor}")
+    scale = b(f"fdiv double {'0.5' if kind != FROM_HALF and paired else '1.0'}, {divisor}")
     sign = b.select(b.equal(word["conjugate"], 0), "1.0", "-1.0", "double")
     interior = b.select(b.equal(word["adjoint"], 0), "1.0", "2.0" if kind == TO_HALF else "0.5", "double")
     vectors = []
     for value in (scale, sign, interior):
         value = b(f"fptrunc double {value} to float") if real == "float" else value
         vectors.append(b.splat(real, c.lanes, value))
-    return Transform(c, kind, even, word, table, head, *vectors)
+    return Transform(c, kind, paired, word, table, head, *vectors)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from torsh.codegen.llvm.fft_common import Transform
 from torsh.codegen.llvm.template_builder import Builder, Operand, ignore
 from torsh.compiler.fft import CUT
-from torsh.ops.fourier_primitives import FROM_HALF, TO_HALF
+from torsh.ops.fourier_primitives import FROM_HALF, FROM_REAL, TO_HALF
 
 
 @dataclass(slots=True)
@@ -43,11 +43,11 @@ class Lanes:
         t, b = self.t, self.b
         given = t.word["given"]
         apart = 2 if t.widens else 1
-        count: Operand = given if t.widens or t.kind == TO_HALF else b.mul(given, 2)
+        count: Operand = given if t.reads_real else b.mul(given, 2)
         to = self.blocks[0]
         if self.sources:
             self._turn_in(count, lambda w: self.word_at(to, b.mul(w, apart)))
-        elif t.kind == TO_HALF or t.widens:
+        elif t.reads_real:
             def line(w: str) -> None:
                 t.write(t.read(t.at(src, b.mul(w, t.word["src_step"]))), self.word_at(to, b.mul(w, apart)))
             b.loop(0, count, 1, line)
@@ -88,7 +88,7 @@ class Lanes:
         t, b, c = self.t, self.b, self.t.c
         real = t.kind == FROM_HALF
         count = t.word["n"] if real else b.mul(self.half() if t.kind == TO_HALF else t.word["n"], 2)
-        swap = t.word["inverse"] if not real or t.even else 0
+        swap = t.word["inverse"] if not real or t.paired else 0
 
         def word(w: Operand) -> str:
             """Where a word is: in an inverse transform, imaginary parts come first."""
@@ -121,14 +121,14 @@ class Lanes:
         self.fetch(src)
         block, other = self.blocks
         if t.kind == FROM_HALF:
-            (self._prepare_pairs if t.even else self._prepare_whole)(block, other)
+            (self._prepare_pairs if t.paired else self._prepare_whole)(block, other)
             block, other = other, block
         start, imaginary = t.turned(block)
         block = t.run_plan(0, start, 2 * t.lanes, imaginary, (other, block))
-        if t.kind == TO_HALF or (t.kind == FROM_HALF and not t.even):
+        if t.kind == TO_HALF or t.makes_half or (t.kind == FROM_HALF and not t.paired):
             b = self.b
             other = b.select(b(f"icmp eq ptr {block}, {self.blocks[0]}"), self.blocks[1], self.blocks[0], "ptr")
-            (self._only_real if t.kind == FROM_HALF else self._make_half if t.even else self._cut_half)(block, other)
+            (self._only_real if t.kind == FROM_HALF else self._make_half if t.paired else self._cut_half)(block, other)
             block = other
         self.put(block, out)
 
@@ -176,7 +176,10 @@ class Lanes:
         def number(k: Operand) -> None:
             x, y = [c.load(t.number_at(block, place), t.lanes) for place in (k, b.sub(t.length, k))]
             re, im = t.half_of(x, y, *self._turns(k))
-            c.store((c.times(re, t.interior), c.times(im, flipped)), t.number_at(to, k), t.lanes)
+            re, im = c.times(re, t.interior), c.times(im, flipped)
+            c.store((re, im), t.number_at(to, k), t.lanes)
+            if t.kind == FROM_REAL:
+                c.store((re, c.negative(im)), t.number_at(to, b.sub(t.word["n"], k)), t.lanes)
 
         self._each(1, t.length, number)
         re, im = c.load(block, t.lanes)
@@ -224,7 +227,7 @@ def write_lanes(t: Transform, layout: str, form: str, blocks: tuple[str, str], a
 
         def some(first: Operand) -> None:
             place = b.min(first, b.sub(inner, t.lanes))
-            from_complex = not (t.widens or t.kind == TO_HALF)
+            from_complex = not t.reads_real
             lanes.transform(t.at(x, b.mul(place, 1 + from_complex)), t.at(y, b.mul(place, 1 + (t.kind != FROM_HALF))))
 
         b.loop(begin, b.min(inner, b.add(begin, group)), t.lanes, some)

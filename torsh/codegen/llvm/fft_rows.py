@@ -8,7 +8,7 @@ from torsh.codegen.llvm.fft_common import Transform
 from torsh.codegen.llvm.fft_passes import Pair
 from torsh.codegen.llvm.template_builder import Operand, ignore
 from torsh.compiler.fft import CHIRPED, FULL, HALVES_BLOCK
-from torsh.ops.fourier_primitives import COLUMNS, FROM_HALF, HALVES, MOST_BLOCK, ROWS, TO_HALF, WHOLE, WHOLE_BYTES
+from torsh.ops.fourier_primitives import COLUMNS, FROM_HALF, FROM_REAL, HALVES, MOST_BLOCK, ROWS, TO_HALF, WHOLE, WHOLE_BYTES
 
 Load = Callable[[Operand, str], None]        # the numbers from a place on to an address in a block
 Put = Callable[[Pair, Operand], None]        # store numbers from a place on
@@ -45,7 +45,7 @@ class Rows:
     def input_columns(self, src: str, p: Operand, to: Operand) -> None:
         """The same of the input."""
         t, b = self.t, self.t.b
-        plain = (self._load_pairs if t.even else self._load_half) if t.kind == FROM_HALF else (
+        plain = (self._load_pairs if t.paired else self._load_half) if t.kind == FROM_HALF else (
             self._load_real if t.widens else self._load_complex)
 
         def load(place: Operand, to: str) -> None:
@@ -146,7 +146,7 @@ class Rows:
         """The first number, where that of the spectrum has no imaginary part and stands for itself."""
         t, b = self.t, self.t.b
         first, to = t.one(src), self.blocks[0]
-        if not t.even:
+        if not t.paired:
             t.put_one(first, to)
             t.put_one("0.0", t.at(to, t.lanes))
             return
@@ -194,16 +194,11 @@ class Rows:
         """The same, and store the results."""
         self.transform_rows(lines, q, lambda x, place: self._put(x, place, out), self.t.word["inverse"])
 
-    @property
-    def _makes_planes(self) -> bool:
-        """Are the results not stored yet, because half a spectrum is made of them?"""
-        return self.t.kind == TO_HALF and self.t.even
-
     def _put(self, x: Pair, place: Operand, out: Operand) -> None:
         t, b = self.t, self.t.b
-        if self._makes_planes:
+        if self.t.makes_half:
             t.c.store(x, t.at(out, place), t.length)
-        elif t.kind == FROM_HALF and not t.even:
+        elif t.kind == FROM_HALF and not t.paired:
             t.write(t.c.times(x[0], t.factor), t.at(out, place))
         elif t.kind == TO_HALF:
             self._store_some(x, place, out)
@@ -216,20 +211,20 @@ class Rows:
         re, im = c.mul(x, self._chirp(place))
         swapped = b.equal(t.word["inverse"], 1)
         x = b.select(swapped, im, re, c.vector), b.select(swapped, re, im, c.vector)
-        if t.kind == TO_HALF and not t.even:
+        if t.kind == TO_HALF and not t.paired:
             self._store_some(x, place, out)
             return
 
         def some() -> None:
-            c.store(x if self._makes_planes else (c.times(x[0], t.factor), c.times(x[1], t.factor)), self.spare, t.lanes)
+            c.store(x if self.t.makes_half else (c.times(x[0], t.factor), c.times(x[1], t.factor)), self.spare, t.lanes)
             b.loop(0, b.sub(t.length, place), 1, lane)
 
         def lane(i: str) -> None:
             values = t.one(t.at(self.spare, i)), t.one(t.at(self.spare, b.add(i, t.lanes)))
             at = b.add(place, i)
-            if self._makes_planes:
+            if self.t.makes_half:
                 places: list[Operand] = [at, b.add(at, t.length)]
-            elif t.kind == FROM_HALF and not t.even:
+            elif t.kind == FROM_HALF and not t.paired:
                 places = [at]
             else:
                 places = [b.mul(at, 2), b.add(b.mul(at, 2), 1)]
@@ -290,6 +285,22 @@ class Rows:
 
         self.covered(t.length, numbers, begin, end)
         b.when(b.equal(begin, 0), ends)
+        if t.kind == FROM_REAL:
+            self._mirror(out, begin, t.length if end is None else b.min(end, t.length))
+
+    def _mirror(self, out: Operand, begin: Operand, end: Operand) -> None:
+        """The second half of a spectrum, from what of the first half was made from ``begin`` to ``end`` (a vector at least)."""
+        t, b = self.t, self.t.b
+        low = b.min(b.select(b.less(begin, 1), 1, begin), b.sub(t.length, t.lanes))
+        last = b.sub(end, t.lanes)
+
+        def numbers(i: str) -> None:
+            k = b.min(i, last)
+            re, im = t.apart(t.at(out, b.mul(k, 2)), True)
+            place = b.sub(b.sub(t.word["n"], k), t.lanes - 1)
+            t.together((re, t.c.negative(im)), t.at(out, b.mul(place, 2)))
+
+        b.loop(low, end, t.lanes, numbers)
 
 
 def _by_convolution(rows: Rows, x: str, lines: str, planes: str, out: str) -> None:
@@ -319,7 +330,7 @@ def write_rows(t: Transform, part: str, form: str, blocks: tuple[str, str], work
     def whole(item: Operand) -> None:
         here, there = t.offsets(item, "src", "out")
         x, y = t.at(src, here), t.at(out, there)
-        target = work[1] if t.kind == TO_HALF and t.even else y
+        target = work[1] if t.makes_half else y
         if form == CHIRPED:
             _by_convolution(rows, x, *work, target)
         else:
