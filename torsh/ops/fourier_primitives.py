@@ -94,8 +94,8 @@ def neighbours(real: DType) -> int:
 
 @lru_cache(maxsize=1024)
 def chirp_length(n: int, group: int) -> int:
-    """Size of the transforms that one with a large prime factor is computed by; 0: there is none (see ``compiler/fft.py``)."""
-    if prime_factors(n)[-1:] <= (MOST_PRIME,):
+    """Size of the transforms that one is computed by which can neither be cut nor is short, or has a large prime factor; else 0."""
+    if prime_factors(n)[-1:] <= (MOST_PRIME,) and (n <= MOST_BLOCK // 2 or rows_and_columns(n, group) is not None):
         return 0
     least, found = max(2 * n - 1, group * group), 1 << 62
     for odd in (1, 3, 5, 9, 15):
@@ -113,12 +113,12 @@ def split(n: int, real: DType) -> tuple[int, int] | None:
 
 
 def suits_fourier(n: int, real: DType) -> bool:
-    """Is there a template for a complex transform of this size? Not for huge ones, nor if they have a large prime factor and are long."""
+    """Is there a template for a complex transform of this size? Not for huge ones, nor long ones with a large prime factor."""
     total = chirp_length(n, neighbours(real))
     if total:
         return _is_whole(total, real)
     parts = split(n, real)
-    return n <= MOST_BLOCK or (parts is not None and parts[0] <= MOST_BLOCK)
+    return parts is None or parts[0] <= MOST_BLOCK
 
 
 def _is_whole(length: int, real: DType) -> bool:
