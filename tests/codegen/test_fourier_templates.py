@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from template_harness import ARM, StandInTarget, guard, guarded, host_targets, images_of, ref, run, strides  # noqa: E402
 
-from torsh.compiler.fft import fourier_call, fourier_table, radices, table_key  # noqa: E402
+from torsh.compiler.fft import fourier_call, fourier_table, radices, roots, table_key  # noqa: E402
 from torsh.compiler.footprint import regions  # noqa: E402
 from torsh.compiler.kernel import Call, TemplateKernel  # noqa: E402
 from torsh.core import dtype as dtypes  # noqa: E402
@@ -149,7 +149,8 @@ def test_parts_of_long_transforms(kind: str, target: StandInTarget) -> None:
 @TARGETS
 def test_strides(target: StandInTarget) -> None:
     x = guard(numbers(COMPLEX, (6, 5, 4, 1000), dtypes.float32))
-    for n, view in ((1000, x[::2, 1:, ::-1]), (64, x[:, ::3, :, 7:71]), (13, x[::-1, :, 2:3, 900:913]), (998, x.transpose(2, 0, 1, 3)[..., 2:])):
+    for n, view in ((1000, x[::2, 1:, ::-1]), (64, x[:, ::3, :, 7:71]), (13, x[::-1, :, 2:3, 900:913]),
+                    (998, x.transpose(2, 0, 1, 3)[..., 2:])):
         check(attributes(COMPLEX, 3, n, n), view, dtypes.float32, target)
     for n, view in ((4, x[:, ::2, :, :20]), (4, x[::-1, :, :, 100:])):
         check(attributes(COMPLEX, 2, n, n), view, dtypes.float32, target)
@@ -191,3 +192,11 @@ def test_they_compile_for_arm(options: tuple[Any, ...]) -> None:
     assert all(image[:4] == b"\x7fELF" for image in images_of(TemplateKernel("fourier", options), ARM))
 
 
+
+
+def test_roots_of_one() -> None:
+    for n in (1, 2, 3, 4, 7, 8, 12, 360, 1000):
+        places = np.arange(-n, 2 * n)
+        want = np.exp(2j * np.arctan(np.longdouble(1)) * 4 * (places % n).astype(np.longdouble) / n)
+        cosines, sines = roots(places, n)
+        assert np.abs(cosines - want.real).max() < 2e-16 and np.abs(sines - want.imag).max() < 2e-16

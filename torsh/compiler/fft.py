@@ -94,11 +94,9 @@ def fourier_table(key: TableKey) -> Any:
         start = PLAN + number * PLAN_WORDS
         head[start:start + len(plan)] = plan
     if rows:
-        turns = np.arange(rows)[:, None] * np.arange(columns) % total
-        angles = -2 * np.pi * turns / total
-        head[3] = kept(np.stack([np.cos(angles), np.sin(angles)], 1))
-    angles = np.pi * np.arange(length + 1) / length
-    head[4] = kept(np.stack([np.cos(angles), np.sin(angles)]))
+        cosines, sines = roots(np.arange(rows)[:, None] * np.arange(columns), total)
+        head[3] = kept(np.stack([cosines, -sines], 1))
+    head[4] = kept(roots(np.arange(length + 1), 2 * length))
     if total != length:
         chirp, product = _chirp(length, total)
         head[6], head[7] = kept(chirp), kept(product)
@@ -108,13 +106,27 @@ def fourier_table(key: TableKey) -> Any:
 def _chirp(length: int, total: int) -> tuple[Any, Any]:
     """(the chirp, the transform of the convolution's filter), as planes of real and imaginary parts."""
     places = np.arange(length)
-    angles = np.pi * (places * places % (2 * length)) / length
-    chirp, wave = np.zeros(total, complex), np.zeros(total, complex)
-    chirp[:length] = np.exp(-1j * angles)
-    wave[:length] = np.exp(1j * angles)
+    cosines, sines = roots(places * places, 2 * length, np.longdouble)
+    wave = np.zeros(total, np.clongdouble)
+    wave.real[:length], wave.imag[:length] = cosines, sines
+    chirp = wave.conj()
     wave[total - length + 1:] = wave[length - 1:0:-1]
     product = np.fft.fft(wave) / total
     return np.stack([chirp.real, chirp.imag]), np.stack([product.real, product.imag])
+
+
+def roots(places: Any, n: int, dtype: Any = np.float64) -> Any:
+    """(cosines, sines) of 2 pi times places / n, from angles of an eighth of a circle, which are exact to the last bit."""
+    quarters, rest = np.divmod(4 * (places % n), n)
+    beyond = 2 * rest > n
+    angles = np.where(beyond, n - rest, rest).astype(dtype) * (np.arctan(dtype(1)) * 2) / n
+    cosines, sines = np.cos(angles), np.sin(angles)
+    cosines, sines = np.where(beyond, sines, cosines), np.where(beyond, cosines, sines)
+    for turn in (1, 2):             # by a quarter of a circle, and by half of it
+        turned = (quarters & turn) > 0
+        cosines, sines = (np.where(turned, -sines, cosines), np.where(turned, cosines, sines)) if turn == 1 else (
+            np.where(turned, -cosines, cosines), np.where(turned, -sines, sines))
+    return np.stack([cosines, sines])
 
 
 def _passes(n: int, kept: Any) -> list[int]:
@@ -123,12 +135,11 @@ def _passes(n: int, kept: Any) -> list[int]:
     words, done, left = [len(chosen)], 1, n
     for radix in chosen:
         columns = left // radix
-        angles = -2 * np.pi * (np.arange(1, columns)[:, None] * np.arange(1, radix) % left) / left
-        twiddles = np.stack([np.cos(angles), np.sin(angles)], -1).reshape(-1)
+        cosines, sines = roots(np.arange(1, columns)[:, None] * np.arange(1, radix), left)
+        twiddles = np.stack([cosines, -sines], -1).reshape(-1)
         if radix not in RADICES:
             half = np.arange(1, radix // 2 + 1)
-            angles = 2 * np.pi * (half[:, None] * half % radix) / radix
-            twiddles = np.concatenate([np.stack([np.cos(angles), np.sin(angles)], -1).reshape(-1), twiddles])
+            twiddles = np.concatenate([np.stack(roots(half[:, None] * half, radix), -1).reshape(-1), twiddles])
         function = RADICES.index(radix) if radix in RADICES else len(RADICES)
         words += (function, radix, columns, done, kept(twiddles))
         done, left = done * radix, columns

@@ -1,4 +1,4 @@
-"""Discrete Fourier transforms: host ops over some dimensions of a tensor.
+"""Discrete Fourier transforms over some dimensions of a tensor: templates where there is one for a size, else host ops.
 
 There are three: complex to complex over several dimensions, real to the half of a Hermitian spectrum, and that half back to
 real numbers, over one. Each knows the sizes that its input is cut or padded with zeros to, a direction and a scale, and the
