@@ -158,8 +158,24 @@ def _odd(c: Complex, x: Sequence[Pair]) -> list[Pair]:
     return result
 
 
+def _five(c: Complex, x: Sequence[Pair]) -> list[Pair]:
+    """The sum of the two cosines is known exactly."""
+    sums, rests = [c.add(x[j], x[5 - j]) for j in (1, 2)], [c.sub(x[j], x[5 - j]) for j in (1, 2)]
+    total, apart = c.add(*sums), c.sub(*sums)
+    quarter, root = c.constant(-0.25), c.constant(math.sqrt(5) / 4)
+    sines = [c.constant(math.sin(2 * math.pi * k / 5)) for k in (1, 2)]
+    result = [c.add(x[0], total)] * 5
+    middle = [c.multiply_add(quarter, total[part], x[0][part]) for part in (0, 1)]
+    for k, factor in ((1, root), (2, c.negative(root))):
+        re, im = [c.multiply_add(factor, apart[part], middle[part]) for part in (0, 1)]
+        first, second = sines if k == 1 else (sines[1], c.negative(sines[0]))
+        odd_re, odd_im = [c.multiply_add(first, rests[0][part], c.times(second, rests[1][part])) for part in (0, 1)]
+        result[k], result[5 - k] = c.add_turned((re, im), (odd_re, odd_im), 1), c.add_turned((re, im), (odd_re, odd_im), -1)
+    return result
+
+
 _BUTTERFLIES: Final[dict[int, Callable[[Complex, Sequence[Pair]], list[Pair]]]] = {
-    1: lambda _, x: list(x), 2: _two, 3: _odd, 4: _four, 5: _odd, 7: _odd, 8: _eight}
+    1: lambda _, x: list(x), 2: _two, 3: _odd, 4: _four, 5: _five, 7: _odd, 8: _eight}
 
 
 # ---- passes ------------------------------------------------------------------------------------------------------------
