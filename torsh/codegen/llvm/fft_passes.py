@@ -14,9 +14,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
 from torsh.codegen.llvm.numeric import Numeric, numeric
 from torsh.codegen.llvm.template_builder import Builder, Module, Operand, mangled
-from torsh.compiler.fft import MOST_RADIX, RADICES
+from torsh.codegen.llvm.writer import literal
+from torsh.compiler.fft import MOST_RADIX, RADICES, roots
 
 if TYPE_CHECKING:
     from torsh.codegen.llvm.target import Target
@@ -44,12 +47,8 @@ class Complex:
 
     def constant(self, value: float) -> str:
         """A number in all lanes."""
-        if self.number.kind == "float":
-            import struct
-            value, = struct.unpack("<f", struct.pack("<f", value))
-        import struct
-        bits, = struct.unpack("<Q", struct.pack("<d", value))
-        return "<" + ", ".join([f"{self.number.kind} 0x{bits:016X}"] * self.lanes) + ">"
+        kind = self.number.kind
+        return "<" + ", ".join([f"{kind} {literal(value, kind)}"] * self.lanes) + ">"
 
     def plus(self, x: str, y: str) -> str:
         """x + y."""
@@ -149,8 +148,7 @@ def _odd(c: Complex, x: Sequence[Pair]) -> list[Pair]:
     for k in range(1, n // 2 + 1):
         even, odd = first, ("", "")
         for j, (s, d) in enumerate(zip(sums, rests, strict=True), 1):
-            cosine = c.constant(math.cos(2 * math.pi * (j * k % n) / n))
-            sine = c.constant(math.sin(2 * math.pi * (j * k % n) / n))
+            cosine, sine = [c.constant(float(value)) for value in roots(np.int64(j * k), n)]
             even = c.multiply_add(s[0], cosine, even[0]), c.multiply_add(s[1], cosine, even[1])
             odd = ((c.times(d[0], sine), c.times(d[1], sine)) if j == 1 else
                    (c.multiply_add(d[0], sine, odd[0]), c.multiply_add(d[1], sine, odd[1])))
@@ -163,7 +161,7 @@ def _five(c: Complex, x: Sequence[Pair]) -> list[Pair]:
     sums, rests = [c.add(x[j], x[5 - j]) for j in (1, 2)], [c.sub(x[j], x[5 - j]) for j in (1, 2)]
     total, apart = c.add(*sums), c.sub(*sums)
     quarter, root = c.constant(-0.25), c.constant(math.sqrt(5) / 4)
-    sines = [c.constant(math.sin(2 * math.pi * k / 5)) for k in (1, 2)]
+    sines = [c.constant(float(value)) for value in roots(np.arange(1, 3), 5)[1]]
     result = [c.add(x[0], total)] * 5
     middle = [c.multiply_add(quarter, total[part], x[0][part]) for part in (0, 1)]
     for k, factor in ((1, root), (2, c.negative(root))):
