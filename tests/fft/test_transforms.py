@@ -140,7 +140,7 @@ def test_many_sizes() -> None:
         check(torsh.fft.irfft(torsh.fft.rfft(torsh.from_numpy(a)) * 2, n=n), 2 * a, np.float64)
 
 
-SIZES = (*range(1, 70), 77, 96, 100, 101, 120, 127, 128, 143, 150, 192, 199, 200, 257, 512, 600, 1009, 2048, 5000)
+SIZES = (*range(1, 70), 16381, 32749, 77, 96, 100, 101, 120, 127, 128, 143, 150, 192, 199, 200, 257, 512, 600, 1009, 2048, 5000)
 
 
 @pytest.mark.parametrize("count", [1, 2])

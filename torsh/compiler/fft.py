@@ -45,7 +45,7 @@ BATCH: Final = 5
 HALVES_BLOCK: Final = 4096                  # numbers of a spectrum that are one unit of work
 # Forms of transforms: of all numbers that they take; with zeros at the end; by convolutions.
 FULL, CUT, CHIRPED = "full", "cut", "chirped"
-TableKey = tuple[int, str, int]             # length, dtype of the real numbers, rows (0: it is not cut)
+TableKey = tuple[int, str, int, bool]       # length, dtype of the real numbers, rows (0: it is not cut), pairs of real numbers?
 # src, out: strides in real numbers; of the items' dimensions, of the transformed one, and of the dimension that lanes lie along.
 FOURIER_PARAMETERS: Final = (
     "out_slot", "out_offset", "src_slot", "src_offset", "table", "items", "extents[5]", "src_strides[5]",
@@ -56,6 +56,7 @@ HEAD: Final = ("length", "rows", "columns", "between", "halves", "total", "chirp
 PLAN: Final = 8                             # word where the first plan begins: number of passes, then words per pass
 PLAN_WORDS: Final = 1 + 5 * MOST_PASSES     # per pass: function, radix, columns, done, where its twiddles are
 _HEAD_BYTES: Final = 2048
+_AT_ONCE: Final = 1 << 14                   # numbers of a table that are computed at a time
 
 
 @lru_cache(maxsize=256)
@@ -70,7 +71,7 @@ def radices(n: int) -> tuple[int, ...]:
 
 def fourier_table(key: TableKey) -> Any:
     """The table of a transform: plans of passes and twiddle factors, as bytes."""
-    length, dtype_name, rows = key
+    length, dtype_name, rows, paired = key
     dtype = dtype_by_name(dtype_name).numpy
     parts: list[Any] = []
     place = _HEAD_BYTES
@@ -96,7 +97,8 @@ def fourier_table(key: TableKey) -> Any:
     if rows:
         cosines, sines = roots(np.arange(rows)[:, None] * np.arange(columns), total)
         head[3] = kept(np.stack([cosines, -sines], 1))
-    head[4] = kept(roots(np.arange(length + 1), 2 * length))
+    if paired:
+        head[4] = kept(roots(np.arange(length + 1), 2 * length))
     if total != length:
         chirp, product = _chirp(length, total)
         head[6], head[7] = kept(chirp), kept(product)
@@ -117,16 +119,21 @@ def _chirp(length: int, total: int) -> tuple[Any, Any]:
 
 def roots(places: Any, n: int, dtype: Any = np.float64) -> Any:
     """(cosines, sines) of 2 pi times places / n, from angles of an eighth of a circle, which are exact to the last bit."""
+    result = np.empty((2, *places.shape), dtype)
+    if places.size > _AT_ONCE and len(places) > 1:          # what is in between stays in the cache
+        step = max(1, _AT_ONCE * len(places) // places.size)
+        for first in range(0, len(places), step):
+            result[:, first:first + step] = roots(places[first:first + step], n, dtype)
+        return result
     quarters, rest = np.divmod(4 * (places % n), n)
     beyond = 2 * rest > n
     angles = np.where(beyond, n - rest, rest).astype(dtype) * (np.arctan(dtype(1)) * 2) / n
-    cosines, sines = np.cos(angles), np.sin(angles)
-    cosines, sines = np.where(beyond, sines, cosines), np.where(beyond, cosines, sines)
-    for turn in (1, 2):             # by a quarter of a circle, and by half of it
-        turned = (quarters & turn) > 0
-        cosines, sines = (np.where(turned, -sines, cosines), np.where(turned, cosines, sines)) if turn == 1 else (
-            np.where(turned, -cosines, cosines), np.where(turned, -sines, sines))
-    return np.stack([cosines, sines])
+    near, far = np.cos(angles), np.sin(angles)
+    near, far = np.where(beyond, far, near), np.where(beyond, near, far)
+    odd, turned = quarters % 2 > 0, quarters > 1
+    cosines, sines = np.where(odd, -far, near), np.where(odd, near, far)
+    result[0], result[1] = np.where(turned, -cosines, cosines), np.where(turned, -sines, sines)
+    return result
 
 
 def _passes(n: int, kept: Any) -> list[int]:
@@ -154,7 +161,7 @@ def cut(attr: Fourier, real: DType, last: bool) -> tuple[int, int] | None:
 def table_key(attr: Fourier, real: DType, rank: int) -> TableKey:
     """What names the table of a transform of ``rank`` dimensions."""
     parts = cut(attr, real, attr.axis == rank - 1)
-    return attr.length, real.name, parts[0] if parts else 0
+    return attr.length, real.name, parts[0] if parts else 0, attr.paired
 
 
 def fourier_call(attr: Fourier, real: DType, out: BufferRef, src: BufferRef, table: BufferRef, shape: Sequence[int],

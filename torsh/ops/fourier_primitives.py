@@ -19,7 +19,8 @@ COMPLEX, FROM_REAL, TO_HALF, FROM_HALF = "complex", "real", "to_half", "from_hal
 WHOLE, COLUMNS, ROWS, HALVES = "whole", "columns", "rows", "halves"
 MOST_PRIME: Final = 61           # prime factor of a size
 MOST_BLOCK: Final = 2048         # numbers of a transform that is done at once
-WHOLE_BYTES: Final = 1 << 17    # of numbers of a transform that is done in one go
+WHOLE_BYTES: Final = 1 << 17     # of numbers of a transform that is done in one go
+CHIRP_BYTES: Final = 1 << 19     # of numbers of the transforms that one with a large prime factor is computed by
 _VECTOR_BYTES: Final = 64        # of the largest vector registers
 _MOST_RANK: Final = 5
 
@@ -116,13 +117,9 @@ def suits_fourier(n: int, real: DType) -> bool:
     """Is there a template for a complex transform of this size? Not for huge ones, nor long ones with a large prime factor."""
     total = chirp_length(n, neighbours(real))
     if total:
-        return _is_whole(total, real)
+        return 2 * total * real.itemsize <= CHIRP_BYTES
     parts = split(n, real)
     return parts is None or parts[0] <= MOST_BLOCK
-
-
-def _is_whole(length: int, real: DType) -> bool:
-    return 2 * length * real.itemsize <= WHOLE_BYTES
 
 
 # ---- the primitive -----------------------------------------------------------------------------------------------------
@@ -186,7 +183,8 @@ def fourier(a: Expr, attr: Fourier) -> Expr | None:
 
 def _along_last(a: Expr, attr: Fourier) -> Expr:
     real = a.dtype.to_real()
-    if _is_whole(attr.length, real) or split(attr.length, real) is None:
+    if (2 * attr.length * real.itemsize <= WHOLE_BYTES or split(attr.length, real) is None
+            or chirp_length(attr.length, neighbours(real))):
         return emit1(FOURIER, a, attr)
     for part in (COLUMNS, ROWS, *([HALVES] if attr.makes_half else [])):
         a = emit1(FOURIER, a, attr._replace(part=part))

@@ -31,7 +31,7 @@ def generate_fourier(dtype_name: str, kind: str, paired: bool, layout: str, part
     size = block_bytes(lanes, number.kind_bytes)
     blocks = b.stack(size), b.stack(size)
     if layout == "rows":
-        room = work_bytes(lanes, number.kind_bytes)
+        room = work_bytes(lanes, number.kind_bytes, form)
         work = b.stack(room), b.stack(room)
         spare = b.stack(6 * lanes * number.kind_bytes)
     else:

@@ -8,7 +8,7 @@ from torsh.codegen.llvm.fft_common import Transform
 from torsh.codegen.llvm.fft_passes import Pair
 from torsh.codegen.llvm.template_builder import Operand, ignore
 from torsh.compiler.fft import CHIRPED, FULL, HALVES_BLOCK
-from torsh.ops.fourier_primitives import COLUMNS, FROM_HALF, FROM_REAL, HALVES, MOST_BLOCK, ROWS, TO_HALF, WHOLE, WHOLE_BYTES
+from torsh.ops.fourier_primitives import CHIRP_BYTES, COLUMNS, FROM_HALF, FROM_REAL, HALVES, MOST_BLOCK, ROWS, TO_HALF, WHOLE, WHOLE_BYTES
 
 Load = Callable[[Operand, str], None]        # the numbers from a place on to an address in a block
 Put = Callable[[Pair, Operand], None]        # store numbers from a place on
@@ -361,6 +361,6 @@ def block_bytes(t_lanes: int, size: int) -> int:
     return 2 * (MOST_BLOCK + 2) * t_lanes * size
 
 
-def work_bytes(lanes: int, size: int) -> int:
+def work_bytes(lanes: int, size: int, form: str) -> int:
     """Memory of the numbers of a transform between columns and rows."""
-    return WHOLE_BYTES + 2 * lanes * size
+    return (CHIRP_BYTES if form == CHIRPED else WHOLE_BYTES) + 2 * lanes * size
