@@ -194,10 +194,11 @@ def fourier_call(attr: Fourier, real: DType, out: BufferRef, src: BufferRef, tab
               int(inverse), int(conjugate), int(attr.adjoint))
     lines = cut(attr, real, last)
     layout = "columns" if not last else "rows" if lines else "lanes"
-    form = CHIRPED if chirp_length(attr.length, neighbours(real)) else CUT if attr.given < attr.taken else FULL
+    total = 2 * chirp_length(attr.length, neighbours(real)) or attr.length
+    form = CHIRPED if total > attr.length else CUT if attr.given < attr.taken else FULL
     kernel = TemplateKernel("fourier", (real.name, attr.kind, attr.paired, layout, attr.part, form))
     units = _units(attr, neighbours(real), lines, layout, items, inner)
-    return Call(kernel, params, units, 4 * attr.length * items * inner, f"fourier_{attr.kind}")
+    return Call(kernel, params, units, 4 * total * items * inner, f"fourier_{attr.kind}")
 
 
 def _units(attr: Fourier, group: int, lines: tuple[int, int] | None, layout: str, items: int, inner: int) -> int:
