@@ -58,6 +58,20 @@ def test_transforms(name: str) -> None:
             same(got, want, (name, kind, options))
 
 
+@pytest.mark.parametrize("wide", [np.complex128, np.clongdouble])
+def test_errors_are_as_small(wide: Any) -> None:
+    narrow = np.complex64 if wide is np.complex128 else np.complex128
+    if np.finfo(wide).eps >= np.finfo(narrow).eps:
+        pytest.skip("there is no wider type to compare with")
+    fft = pytest.importorskip("scipy.fft")
+    for n in (64, 256, 360, 1000, 1009, 1024, 4096, 65536):
+        a = (RNG.standard_normal((max(1, 4096 // n), n)) + 1j * RNG.standard_normal((max(1, 4096 // n), n))).astype(narrow)
+        for name, x in (("fft", a), ("ifft", a), ("rfft", a.real.copy())):
+            want = getattr(fft, name)(x.astype(wide if x is a else wide(0).real.dtype))
+            mine, other = [np.linalg.norm(getattr(t.fft, name)(t.from_numpy(x)).numpy() - want) for t in (torsh, torch)]
+            assert mine <= 1.25 * other, (name, n, mine, other)
+
+
 @pytest.mark.parametrize("name", ONE + SEVERAL)
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_half_precision_is_refused(name: str, dtype: str) -> None:

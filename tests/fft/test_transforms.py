@@ -140,6 +140,80 @@ def test_many_sizes() -> None:
         check(torsh.fft.irfft(torsh.fft.rfft(torsh.from_numpy(a)) * 2, n=n), 2 * a, np.float64)
 
 
+SIZES = (*range(1, 70), 16381, 32749, 77, 96, 100, 101, 120, 127, 128, 143, 150, 192, 199, 200, 257, 512, 600, 1009, 2048, 5000)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("name", ONE)
+def test_sizes_layouts_and_norms(name: str, count: int) -> None:
+    saved = threads.get_num_threads()
+    torsh.set_num_threads(count)
+    rng = np.random.default_rng(len(name) + count)
+    try:
+        for n in SIZES:
+            dtype = (np.float32, np.float64)[int(rng.integers(2))]
+            norm = ("backward", "ortho", "forward")[int(rng.integers(3))]
+            extra = int(rng.integers(1, 20)) if n < 300 else 1
+            a = values(name, (int(rng.integers(1, 6)), extra, n), dtype)
+            order = rng.permutation(3)
+            t, b = torsh.from_numpy(a).permute(*order.tolist()), a.transpose(order)
+            dim = int(np.flatnonzero(order == 2)[0])
+            for size in (None if n > 2 else 2, max(1, n - int(rng.integers(1, 9))), n + int(rng.integers(1, 40))):
+                check(getattr(torsh.fft, name)(t, size, dim, norm), getattr(np.fft, name)(b, size, dim, norm), dtype)
+                check(getattr(torsh.fft, name)(t[::2], size, dim, norm), getattr(np.fft, name)(b[::2], size, dim, norm), dtype)
+    finally:
+        torsh.set_num_threads(saved)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_long_transforms(count: int) -> None:
+    saved = threads.get_num_threads()
+    torsh.set_num_threads(count)
+    try:
+        for n in (1 << 16, 75000, 1 << 17, 99999 // 3 * 2 - 2):
+            for dtype in (np.float32, np.float64):
+                for name in ("fft", "ifft", "rfft", "ihfft"):
+                    a = values(name, (2, n), dtype)
+                    check(getattr(torsh.fft, name)(torsh.from_numpy(a)), getattr(np.fft, name)(a), dtype)
+                a = values("irfft", (2, n // 2 + 1), dtype)
+                check(torsh.fft.irfft(torsh.from_numpy(a), n), np.fft.irfft(a, n), dtype)
+                check(torsh.fft.hfft(torsh.from_numpy(a), n - 1), np.fft.hfft(a, n - 1), dtype)
+    finally:
+        torsh.set_num_threads(saved)
+
+
+def steps(fn: Any, *args: Any) -> list[str]:
+    """The steps of a program, as explained."""
+    return [f"{k.name} {k.kind}" for k in torsh.explain(fn, *args).kernels]
+
+
+def test_programs_copy_nothing() -> None:
+    x, c = torsh.randn(8, 300), torsh.randn(8, 300, dtype=torsh.complex64)
+    half = "fourier_to_half template"
+    for n in (None, 200, 400):
+        assert steps(lambda x, n=n: torsh.fft.rfft(x, n=n), x) == [half]
+    assert steps(lambda x: torsh.fft.ihfft(x[::2, 10:]), x) == [half]
+    assert steps(lambda c: torsh.fft.irfft(c, n=500), c) == ["fourier_from_half template"]
+    assert steps(lambda c: torsh.fft.fft2(c), c) == ["fourier_complex template"] * 2
+    assert steps(lambda x: torsh.fft.fft2(x), torsh.randn(32, 40)) == ["fourier_real template", "fourier_complex template"]
+    assert steps(lambda x: torsh.fft.rfft(x.unfold(-1, 64, 16)), x) == [half]        # overlapping frames are read where they are
+    assert steps(torsh.fft.fft, torsh.randn(1, 100003)) == ["fft host"]              # neither short nor of small factors
+
+
+def test_other_sizes_compile_nothing() -> None:
+    from torsh.backend.cpu import jit
+
+    def both(n: int) -> None:
+        x = torsh.randn(3, n)
+        torsh.fft.irfft(torsh.fft.rfft(x), n=n).numpy()
+    both(4096)
+    both(1000)
+    before = dict(jit.statistics)
+    for n in (1024, 768, 5000, 2048, 1200):
+        both(n)
+    assert jit.statistics == before
+
+
 def test_frequencies() -> None:
     for n in range(9):
         if n:

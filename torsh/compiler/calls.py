@@ -10,6 +10,7 @@ import numpy as np
 from torsh.compiler import convolution, depthwise, templates, winograd
 from torsh.compiler.assemble import Fusion
 from torsh.compiler.attention import attention_call
+from torsh.compiler.fft import TableKey, fourier_call, table_key
 from torsh.compiler.graph import HOST, operands, without_reshapes
 from torsh.compiler.kernel import BufferRef, Call
 from torsh.compiler.plan import ArrayRef, HostStep
@@ -17,6 +18,7 @@ from torsh.compiler.steps import Buffer, Copy, Step, spread
 from torsh.core.dtype import dtype_by_name
 from torsh.core.shape import contiguous_strides
 from torsh.ops.expr import CONSTANT_OP, SCALAR_OP, Expr
+from torsh.ops.fourier_primitives import Fourier
 from torsh.ops.scan_sort import SCANS
 from torsh.ops.shape import CLONE
 
@@ -26,10 +28,11 @@ Place = Callable[[Buffer], BufferRef]
 class CallBuilder:
     """Builds the calls of templates for one program."""
 
-    def __init__(self, fusion: Fusion, place: Place) -> None:
+    def __init__(self, fusion: Fusion, place: Place, table: Callable[[TableKey], BufferRef]) -> None:
         self.fusion = fusion
         self.graph = fusion.graph
         self.place = place
+        self.table = table
 
     def build(self, step: Step) -> Call | HostStep:
         """The call (or host step) of a step that is no group."""
@@ -170,6 +173,14 @@ class CallBuilder:
         return templates.sum_of_bags(e.dtype, self.result(e), table, index, first, factors, e.shape[0], positions.shape[0],
                                      weight.shape[0], weight.shape[1], -1 if attr[0] is None else attr[0])
 
+    def fourier(self, e: Expr) -> Call:
+        """Fourier transforms over one dimension."""
+        a, attr = e.args[0], e.attr
+        assert isinstance(attr, Fourier)
+        source, strides = self.operand(a)
+        return fourier_call(attr, e.dtype.to_real(), self.result(e), source, self.table(fourier_table_key(e)), a.shape, strides,
+                            e.shape, (a.dtype.is_complex, e.dtype.is_complex))
+
     def scatter(self, e: Expr) -> Call:
         """Writes along one dimension."""
         attr: Any = e.attr
@@ -214,6 +225,12 @@ class CallBuilder:
                 args.append(ArrayRef(self.place(self.fusion.buffer_of(base)), a.shape, a.dtype))
         op, attr = (CLONE, None) if number else (e.op, e.attr)
         return HostStep(op, attr, tuple(args), ArrayRef(self.result(e), e.shape, e.dtype))
+
+
+def fourier_table_key(e: Expr) -> TableKey:
+    """What names the table of a transform."""
+    assert isinstance(e.attr, Fourier)
+    return table_key(e.attr, e.dtype.to_real(), len(e.shape))
 
 
 def _windows(x: Expr, strides: tuple[int, ...], geometry: Any) -> convolution.Windows:

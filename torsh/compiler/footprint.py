@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, Final
 
-from torsh.compiler import convolution, depthwise, templates, winograd
+from torsh.compiler import convolution, depthwise, fft, templates, winograd
 from torsh.compiler.attention import (
     BACKWARD_OPERANDS,
     BACKWARD_PARAMETERS,
@@ -20,6 +20,7 @@ from torsh.core.dtype import dtype_by_name
 from torsh.core.errors import CompileError
 from torsh.core.shape import contiguous_strides
 from torsh.ops.define import wide
+from torsh.ops.fourier_primitives import COLUMNS, FROM_HALF, FROM_REAL, HALVES, ROWS, TO_HALF
 
 
 @dataclass(slots=True)
@@ -326,6 +327,29 @@ def _sum_of_bags(call: Call) -> list[Region]:
     return [*result, _region(p, "each", size, [(p["count"], 1)])] if p["has_each"] else result
 
 
+def _fourier(call: Call) -> list[Region]:
+    """The table counts as read, as far as its head."""
+    p = named(fft.FOURIER_PARAMETERS, call.params)
+    dtype, kind, paired, layout, part, _ = _options(call)
+    size = dtype_by_name(dtype).itemsize
+    n = p["n"]
+    planes = 2 * (n // 2 if paired else n)
+    from_complex, to_complex = kind not in (FROM_REAL, TO_HALF), kind != FROM_HALF
+
+    def numbers(name: str, count: int, complex_numbers: bool, write: bool) -> Region:
+        lanes = [(p["inner"], 1 + complex_numbers)] if layout == "columns" else []
+        walk = [*zip(p["extents"], p[f"{name}_strides"], strict=True), (count, p["src_step" if name == "src" else "out_step"]), *lanes]
+        return _region(p, name, size, [*walk, *([(2, 1)] if complex_numbers else [])], write)
+
+    source = numbers("src", p["given"], from_complex, False)
+    if part in (ROWS, HALVES):
+        source = numbers("src", planes, False, False)
+    result = numbers("out", n // 2 + 1 if kind == TO_HALF else n, to_complex, True)
+    if part == COLUMNS or (part == ROWS and kind != FROM_HALF and paired):
+        result = numbers("out", planes, False, True)
+    return [source, result, Region(p["table"], 0, 8, (fft.PLAN,), (8,))]
+
+
 def _both(p: dict[str, Any], size: int, walk: Sequence[tuple[int, int]]) -> list[Region]:
     """What is written where data say: read and written."""
     return [_region(p, "out", size, walk), _region(p, "out", size, walk, True, False)]
@@ -380,7 +404,7 @@ _TEMPLATES: Final[dict[str, Callable[[Call], list[Region]]]] = {
     "depthwise": _depthwise, "depthwise_weight": _depthwise_weight, "winograd": _winograd, "winograd_weights": _winograd_weights,
     "winograd_gradient": _winograd_gradient,
     "attention": _attention, "attention_backward": _attention,
-    "scan": _scan, "selection": _selection, "sum_of_bags": _sum_of_bags,
+    "fourier": _fourier, "scan": _scan, "selection": _selection, "sum_of_bags": _sum_of_bags,
     "scatter": _scatter, "index_put": _index_put, "fill": _fill, "copy": _copy,
     "transpose_copy": _transpose}
 
@@ -406,6 +430,10 @@ def flops(step: Call | HostStep) -> int:
         return _products(named(depthwise.DEPTHWISE_PARAMETERS, step.params))
     if step.kernel.name == "depthwise_weight":
         return _products(named(depthwise.DEPTHWISE_WEIGHT_PARAMETERS, step.params))
+    if step.kernel.name == "fourier":
+        p = named(fft.FOURIER_PARAMETERS, step.params)
+        share = 1 + bool(step.kernel.options[2])
+        return 5 * prod(p["extents"]) * p["inner"] * p["n"] * p["n"].bit_length() // share
     if step.kernel.name == "attention":
         p = named(FORWARD_PARAMETERS, step.params)
         return 2 * prod(p["batch"]) * p["queries"] * p["keys"] * (p["size"] + p["width"]) // (1 + p["causal"])

@@ -26,13 +26,13 @@ INPUT: Final = "input"
 INLINE: Final = "inline"       # elementwise ops, iota, index, gather
 LOOK: Final = "view"
 REDUCE: Final = "reduce"
-TEMPLATE: Final = "template"   # matmul, convolutions, attention, scatter, index_put, scans, topk
+TEMPLATE: Final = "template"   # matmul, convolutions, attention, Fourier transforms, scatter, index_put, scans, topk
 ASSEMBLE: Final = "assemble"   # cat, view_write: a buffer written in parts
 HOST: Final = "host"
 NOTHING: Final = "nothing"     # a buffer with undefined contents, or without elements
 
 # Templates: the operands that they read in rows.
-_WINDOWED: Final = {"convolve": (1,), "convolve_weight": (0, 1), "depthwise": (1,), "depthwise_weight": (0, 1)}
+_WINDOWED: Final = {"convolve": (1,), "convolve_weight": (0, 1), "depthwise": (1,), "depthwise_weight": (0, 1), "fourier": (0,)}
 _CONTIGUOUS: Final = (*SCANS, "topk_indices", "sum_of_bags")
 _CHEAP: Final = 6              # operations that are rather repeated than stored
 _LONG: Final = 96              # operations in one inlined expression before it is cut

@@ -96,6 +96,8 @@ def _step(e: Expr) -> Expr:
     if op.decompose is not None:
         whole = None if op.template is None else op.template(e)
         return op.decompose(e) if whole is None else whole
+    if op.template is not None:         # otherwise it runs on the host
+        return op.template(e) or e
     if op.kind == ELEMENTWISE and op.name != "cast":
         return explicit(e)
     if op is VARIABLE_OP or op.name == "detach":

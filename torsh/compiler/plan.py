@@ -3,8 +3,10 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
+from weakref import WeakValueDictionary
 
+from torsh.compiler.fft import TableKey, fourier_table
 from torsh.compiler.kernel import BufferRef, Call
 from torsh.core.dtype import DType
 from torsh.ops.expr import Op, Shape
@@ -54,7 +56,8 @@ class Plan:
     """The steps of a program and the layout of its table.
 
     Table words: 0 scratch arena; 1 … leaves (in leaf-position order); then outputs; then scalars (in position order; floats as
-    float64 bits, ints and bools as int64; complex numbers have no word: only host steps read them, by position); then constants.
+    float64 bits, ints and bools as int64; complex numbers have no word: only host steps read them, by position); then addresses of
+    tables; then constants.
     """
 
     steps: list[Call | HostStep]
@@ -63,6 +66,7 @@ class Plan:
     output_bytes: tuple[int, ...]     # size of each output's storage
     scalars: int                      # number of scalar words (highest scalar position + 1)
     constants: tuple[float, ...] = ()  # numbers that kernels read from the table, so that they do not depend on sizes
+    tables: tuple[TableKey, ...] = ()   # memory that depends on sizes only and is made once: see :func:`table_memory`
     in_place: tuple[tuple[int, int], ...] = ()     # (output number, leaf position) whose memory is the same
     buffers: list[PlannedBuffer] = field(default_factory=list)      # for explain() and the verifier
 
@@ -77,3 +81,14 @@ class Plan:
     def scalar_word(self, position: int) -> int:
         """Table word of a Python number."""
         return 1 + self.leaves + len(self.output_bytes) + position
+
+
+_kept: Final[WeakValueDictionary[TableKey, Any]] = WeakValueDictionary()
+
+
+def table_memory(key: TableKey) -> Any:
+    """The contents of a table as an array of bytes: one for all programs that hold it."""
+    found = _kept.get(key)
+    if found is None:
+        found = _kept[key] = fourier_table(key)
+    return found

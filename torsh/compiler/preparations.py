@@ -141,7 +141,7 @@ def _result_problem(plan: Plan, number: int, call: Call) -> str:
 
 def count_of_words(plan: Plan) -> int:
     """The first table word behind all that a plan has."""
-    return 1 + plan.leaves + len(plan.output_bytes) + plan.scalars + len(plan.constants)
+    return 1 + plan.leaves + len(plan.output_bytes) + plan.scalars + len(plan.tables) + len(plan.constants)
 
 
 def _prepared_by(plan: Plan, number: int, call: Call) -> Call | None:

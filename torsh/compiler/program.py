@@ -8,7 +8,8 @@ from typing import Any, Final
 from torsh.compiler import memory, templates
 from torsh.compiler.assemble import Fusion, MustSeparate
 from torsh.compiler.build import KernelBuilder
-from torsh.compiler.calls import CallBuilder
+from torsh.compiler.calls import CallBuilder, fourier_table_key
+from torsh.compiler.fft import TableKey
 from torsh.compiler.graph import Graph, MustStore, Supported
 from torsh.compiler.kernel import BufferRef, Call
 from torsh.compiler.lower import lower
@@ -18,6 +19,7 @@ from torsh.compiler.template import Skeleton, Templates, separate_tables, symbol
 from torsh.core.errors import CompileError
 from torsh.core.symbolic import Tape
 from torsh.ops.expr import LEAF_OP, SCALAR_OP, Expr, no_grad_recording
+from torsh.ops.fourier_primitives import FOURIER
 
 _ATTEMPTS = 64
 VERIFY = [os.environ.get("TORSH_DEBUG") == "1"]        # [True]: check every plan (tests do)
@@ -114,6 +116,8 @@ class _Planner:
         self.outputs = outputs
         self.leaves, self.scalars = sizes
         self.constants: dict[Any, int] = {}
+        nodes = [step.node for step in steps if not isinstance(step, Group) and step.node.op is FOURIER]
+        self.tables: Final = list(dict.fromkeys([fourier_table_key(e) for e in nodes]))
         for e in fusion.graph.order:
             if e.op is LEAF_OP:
                 self.leaves = max(self.leaves, e.attr + 1)  # type: ignore[operator]
@@ -125,7 +129,7 @@ class _Planner:
         late = self._late_buffers()
         scratch = memory.plan(self.steps, self.fusion.owned)
         calls: list[Call | HostStep] = []
-        templates_of = CallBuilder(self.fusion, self.place)
+        templates_of = CallBuilder(self.fusion, self.place, self._table)
         for step in self.steps:
             if isinstance(step, Group):
                 call: Call | HostStep = KernelBuilder(self.fusion, step, self.place, self._scalar_word,
@@ -136,7 +140,7 @@ class _Planner:
         for number, buffer in late:
             calls.append(templates.copy(1, BufferRef(1 + self.leaves + number), self.place(buffer), buffer.nbytes))
         sizes = tuple([_nbytes(e) for e in self.outputs])
-        return Plan(calls, scratch, self.leaves, sizes, self.scalars, tuple(self.constants),
+        return Plan(calls, scratch, self.leaves, sizes, self.scalars, tuple(self.constants), tuple(self.tables),
                     tuple(self.fusion.in_place.items()), self._buffers())
 
     def _buffers(self) -> list[PlannedBuffer]:
@@ -174,7 +178,10 @@ class _Planner:
 
     def _constant_word(self, value: Any) -> int:
         number = self.constants.setdefault(value, len(self.constants))
-        return 1 + self.leaves + len(self.outputs) + self.scalars + number
+        return 1 + self.leaves + len(self.outputs) + self.scalars + len(self.tables) + number
+
+    def _table(self, key: TableKey) -> BufferRef:
+        return BufferRef(1 + self.leaves + len(self.outputs) + self.scalars + self.tables.index(key))
 
     def _scalar_word(self, position: int) -> int:
         return 1 + self.leaves + len(self.outputs) + position

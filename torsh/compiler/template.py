@@ -121,12 +121,13 @@ class separate_tables:
 class Template:
     """A plan as a function of the skeleton's integers."""
 
-    __slots__ = ("function", "calls", "leaves", "scalars", "outputs", "constants", "in_place")
+    __slots__ = ("function", "calls", "leaves", "scalars", "outputs", "constants", "in_place", "tables")
 
     def __init__(self, plan: Plan, tape: Tape) -> None:
         steps: list[Any] = plan.steps
         self.calls: list[tuple[Call, int]] = [(step, len(step.params)) for step in steps]
         self.leaves, self.scalars, self.in_place = plan.leaves, plan.scalars, plan.in_place
+        self.tables = plan.tables               # their sizes are conditions
         self.outputs, self.constants = len(plan.output_bytes), len(plan.constants)
         numbers: list[Any] = [plan.scratch_bytes, *plan.output_bytes, *plan.constants]
         for step in steps:
@@ -147,7 +148,7 @@ class Template:
             calls.append(Call(call.kernel, found[position:position + count], units, cost, call.label, pieces=call.pieces,
                               prepares=call.prepares, prepared=call.prepared))
             position += count
-        return Plan(calls, found[0], self.leaves, found[1:1 + self.outputs], self.scalars, constants, self.in_place)
+        return Plan(calls, found[0], self.leaves, found[1:1 + self.outputs], self.scalars, constants, self.tables, self.in_place)
 
 
 class Templates:

@@ -16,7 +16,7 @@ import numpy as np
 from torsh.compiler.footprint import LoopParameters, Region, loop_parameters_of, regions
 from torsh.compiler.graph import topological
 from torsh.compiler.kernel import STRIDED, Call, LoopKernel, Stage, Value, grid_units, motion_of
-from torsh.compiler.plan import HostStep, Plan, PlannedBuffer
+from torsh.compiler.plan import HostStep, Plan, PlannedBuffer, table_memory
 from torsh.compiler.preparations import position_problem, preparation_problem
 from torsh.core.dtype import DType, bool_, float64, int64
 from torsh.core.errors import CompileError
@@ -164,7 +164,7 @@ def _verify_call(call: Call, plan: Plan) -> None:
     words = 1 + plan.leaves + len(plan.output_bytes)
     if any(not 0 <= slot < words or offset < 0 for slot, offset in p.buffers):
         raise CompileError(f"buffers {p.buffers} are not all in a table of {words} buffers")
-    numbers = plan.scalars + len(plan.constants)
+    numbers = plan.scalars + len(plan.tables) + len(plan.constants)
     if any(not words <= w < words + numbers for w in p.scalars):
         raise CompileError(f"scalar words {p.scalars} are not in [{words}, {words + numbers})")
     if any(n < 1 for n in p.extents):
@@ -251,12 +251,14 @@ class Replay:
         self.sizes: dict[int, int] = {b.slot: b.nbytes for b in plan.buffers if b.slot > 0}
         for number, nbytes in enumerate(plan.output_bytes):
             self.sizes[plan.output_word(number)] = nbytes
+        tables = {plan.scalar_word(plan.scalars) + number: table_memory(key).nbytes for number, key in enumerate(plan.tables)}
+        self.sizes.update(tables)
         self.sizes[0] = plan.scratch_bytes
         # Word of an output that replaces a leaf -> the leaf's word (leaves that nothing reads have none).
         self.replaced = {plan.output_word(n): plan.leaf_word(p) for n, p in plan.in_place if p < plan.leaves}
         self.filled: dict[int, Any] = {}           # table word -> a bit for every byte; empty for large programs
         if sum(self.sizes.values()) <= EXACT_BYTES:
-            defined = {b.slot for b in plan.buffers if b.undefined} | set(self.replaced)
+            defined = {b.slot for b in plan.buffers if b.undefined} | set(self.replaced) | set(tables)
             self.filled = {slot: np.full(n, 0 < slot <= plan.leaves or slot in defined) for slot, n in self.sizes.items()}
         self.overwritten: dict[int, int] = {}      # word of a leaf -> the step that began to replace it
 

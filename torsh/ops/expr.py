@@ -44,8 +44,8 @@ class Op:
             None, a COMPOSITE op is differentiated through its decomposition; any other op is not differentiable.
         decompose: ``decompose(expr) -> Expr`` in terms of other ops, for COMPOSITE ops.
         kind: one of the kinds above.
-        template: ``template(expr) -> Expr | None``, for COMPOSITE ops: the same value from a primitive that does all of it
-            at once, or None where there is none for these arguments. Compilers prefer it to the decomposition.
+        template: ``template(expr) -> Expr | None``, for COMPOSITE and HOST ops: the same value from a primitive that does all
+            of it at once, or None where there is none for these arguments. Compilers prefer it to the decomposition or the host.
         residual: a result of the forward pass that only backward reads: where backward runs later, it is kept.
 
     An op may have ``into(attr, out, *arrays) -> bool``, which writes what the reference gives into an array (that may share

@@ -1,4 +1,4 @@
-"""Discrete Fourier transforms: host ops over some dimensions of a tensor.
+"""Discrete Fourier transforms over some dimensions of a tensor: templates where there is one for a size, else host ops.
 
 There are three: complex to complex over several dimensions, real to the half of a Hermitian spectrum, and that half back to
 real numbers, over one. Each knows the sizes that its input is cut or padded with zeros to, a direction and a scale, and the
@@ -15,10 +15,10 @@ from torsh.core.dtype import DType, get_default_dtype
 from torsh.core.errors import DTypeError
 from torsh.core.promotion import SCALAR_TYPE_NAMES
 from torsh.core.threads import get_num_threads
-from torsh.ops.common import cast, gradient_for, number
+from torsh.ops.common import cast, gradient_for
 from torsh.ops.define import Array
-from torsh.ops.expr import HOST, Expr, Op, Shape, emit1, emit2
-from torsh.ops.shape import CONSTANT_PAD
+from torsh.ops.expr import HOST, Expr, Op, Shape, emit1
+from torsh.ops.fourier_primitives import COMPLEX, FROM_HALF, FROM_REAL, TO_HALF, Fourier, fourier, resized
 
 # Scales of n elements that are transformed: 1, 1 / sqrt(n), 1 / n.
 UNSCALED, ROOT, MEAN = 0, 1, 2
@@ -33,14 +33,6 @@ def transformable(e: Expr) -> Expr:
     if e.dtype.category == 2 and e.dtype.itemsize == 2:
         raise DTypeError(f"Unsupported dtype {SCALAR_TYPE_NAMES[e.dtype.name]}")
     return e
-
-
-def resized(e: Expr, shape: Shape) -> Expr:
-    """Every dimension cut off at its end, or padded there with zeros."""
-    if e.shape == shape:
-        return e
-    pads = tuple([(0, want - have) for have, want in zip(e.shape, shape, strict=True)])
-    return emit2(CONSTANT_PAD, e, number(0, e.dtype), pads)
 
 
 def _with_size(shape: Shape, axes: Sequence[int], sizes: Sequence[int]) -> Shape:
@@ -104,8 +96,27 @@ def _complex_gradient(e: Expr, g: Expr) -> tuple[Expr | None, ...]:
     return (gradient_for(a, resized(emit1(FFT, g, (axes, sizes, not forward, scale)), a.shape)),)
 
 
+def _complex_template(e: Expr) -> Expr | None:
+    """One dimension after the other, the last one first; None if there is no template for any."""
+    axes, sizes, forward, scale = e.attr  # type: ignore[misc]
+    found, changed = e.args[0], False
+    for axis, n in zip(reversed(axes), reversed(sizes), strict=True):
+        kind = COMPLEX if found.dtype.is_complex else FROM_REAL
+        step = _in_primitives(found, kind, axis, n, forward, scale, False)
+        changed = changed or step is not None
+        found = emit1(FFT, found, ((axis,), (n,), forward, scale)) if step is None else step
+    return found if changed else None
+
+
+def _in_primitives(a: Expr, kind: str, axis: int, n: int, forward: bool, scale: int, adjoint: bool) -> Expr | None:
+    """A transform over one dimension in primitives, if there are any: made for this size."""
+    n, given = int(n), int(a.shape[axis])
+    taken = n // 2 + 1 if kind == FROM_HALF else n
+    return fourier(a, Fourier(kind, int(axis), n, bool(forward), int(scale), bool(adjoint), min(given, taken)))
+
+
 # attr: (dimensions, their sizes, forward, scale); arg: complex or real
-FFT: Final[Op] = Op("fft", _complex_infer, _complex_reference, gradient=_complex_gradient, kind=HOST)
+FFT: Final[Op] = Op("fft", _complex_infer, _complex_reference, gradient=_complex_gradient, kind=HOST, template=_complex_template)
 FFT.into = _complex_into
 
 
@@ -172,11 +183,16 @@ def _adjoint(e: Expr, g: Expr, op: Op) -> tuple[Expr | None, ...]:
     return (gradient_for(a, resized(emit1(op, g, (axis, n, not forward, scale, not adjoint)), a.shape)),)
 
 
+def _half_template(e: Expr) -> Expr | None:
+    axis, n, forward, scale, adjoint = e.attr  # type: ignore[misc]
+    return _in_primitives(e.args[0], TO_HALF if e.op is FFT_TO_HALF else FROM_HALF, axis, n, forward, scale, adjoint)
+
+
 # attr: (dimension, its size n among real numbers, forward, scale, adjoint: of the other op, rather than its inverse); the
 # spectrum's size is n // 2 + 1. As adjoints of each other they count its interior once on the way from and twice on the way to.
-FFT_TO_HALF: Final[Op] = Op("fft_to_half", _to_half_infer, _to_half_reference, kind=HOST,
+FFT_TO_HALF: Final[Op] = Op("fft_to_half", _to_half_infer, _to_half_reference, kind=HOST, template=_half_template,
                             gradient=lambda e, g: _adjoint(e, g, FFT_FROM_HALF))
-FFT_FROM_HALF: Final[Op] = Op("fft_from_half", _from_half_infer, _from_half_reference, kind=HOST,
+FFT_FROM_HALF: Final[Op] = Op("fft_from_half", _from_half_infer, _from_half_reference, kind=HOST, template=_half_template,
                               gradient=lambda e, g: _adjoint(e, g, FFT_TO_HALF))
 FFT_FROM_HALF.into = _from_half_into
 

@@ -20,7 +20,7 @@ from torsh.backend.cpu.native import HEAD_WORDS, RECORD_WORDS, native_runtime
 from torsh.backend.watch import WATCHED, changed
 from torsh.compiler.build import REFUSED
 from torsh.compiler.kernel import Call
-from torsh.compiler.plan import ArrayRef, HostStep, Plan
+from torsh.compiler.plan import ArrayRef, HostStep, Plan, table_memory
 from torsh.compiler.preparations import keepable
 from torsh.core.errors import CompileError, IndexOutOfRangeError
 
@@ -59,7 +59,9 @@ class CpuExecutable:
         self.leaves = plan.leaves
         words = HEAD_WORDS + 1 + plan.leaves + len(plan.output_bytes)
         self.pack = struct.Struct(f"={words}q{''.join(scalar_kinds)}").pack
-        self.tail = struct.pack(f"={len(plan.constants)}d", *plan.constants)
+        self.tables = [table_memory(key) for key in plan.tables]
+        self.tail = struct.pack(f"={len(plan.tables)}q{len(plan.constants)}d",
+                                *[t.__array_interface__["data"][0] for t in self.tables], *plan.constants)
         self.scalar_kinds = scalar_kinds
         self.used_scalars = [k for k, kind in enumerate(scalar_kinds) if kind != UNREAD]
         self.all_scalars = len(self.used_scalars) == len(scalar_kinds)
@@ -69,7 +71,7 @@ class CpuExecutable:
         self.numbers = len(scalar_kinds)
         self.plain = self.simple and self.scratch is None and self.all_scalars and not self.tail
         kept = keepable(plan)
-        word = 1 + plan.leaves + len(plan.output_bytes) + len(scalar_kinds) + len(plan.constants)
+        word = 1 + plan.leaves + len(plan.output_bytes) + len(scalar_kinds) + len(plan.tables) + len(plan.constants)
         self.keeper = Keeper(kept, self.records, calls, word, prepare) if kept else None
 
     def run(self, leaves: Sequence[Storage], scalars: Sequence[Any], into: Sequence[Storage | None]) -> list[Storage]:

@@ -21,8 +21,9 @@ statistics: Final[dict[str, int]] = {"compiled": 0, "loaded": 0}
 
 # Beside the code generator: what it imports, and this file.
 GENERATOR_SOURCES: Final = ("backend/cpu/jit.py", "compiler/attention.py", "compiler/convolution.py", "compiler/cost.py",
-                            "compiler/depthwise.py", "compiler/kernel.py", "compiler/templates.py", "compiler/winograd.py", "core/dtype.py",
-                            "ops/convolution_primitives.py", "ops/depthwise_primitives.py")
+                            "compiler/depthwise.py", "compiler/fft.py", "compiler/kernel.py", "compiler/templates.py",
+                            "compiler/winograd.py", "core/dtype.py", "ops/convolution_primitives.py", "ops/depthwise_primitives.py",
+                            "ops/fourier_primitives.py")
 
 
 @lru_cache(maxsize=1)

@@ -14,6 +14,7 @@ from torsh.codegen.llvm.attention_product import PRODUCT, write_product
 from torsh.codegen.llvm.convolution_lines import write_copy_lines
 from torsh.codegen.llvm.convolution_tiles import most_rows, write_points
 from torsh.codegen.llvm.convolution_windows import WINDOW_FUNCTIONS, write_windows
+from torsh.codegen.llvm.fft_passes import write_passes
 from torsh.codegen.llvm.gemm_pack import PACK, write_pack
 from torsh.codegen.llvm.gemm_shape import Shape
 from torsh.codegen.llvm.gemm_tiles import write_tiles
@@ -22,6 +23,7 @@ from torsh.codegen.llvm.numeric import Numeric
 from torsh.codegen.llvm.scratch import write_scratch
 from torsh.codegen.llvm.template_builder import Module, Operand
 from torsh.codegen.llvm.winograd_transforms import INPUT, write_input
+from torsh.compiler.fft import RADICES
 from torsh.compiler.kernel import TemplateKernel
 
 if TYPE_CHECKING:
@@ -91,6 +93,8 @@ def declare_libraries(module: Module, libraries: Mapping[str, TemplateKernel]) -
             most = most_rows(shape)
             _declare_table(module, name, most + 1 + shape.masks)
             module.tables["turn_out"] = name, most + 1
+        elif library.name == "fourier_passes":
+            _declare_table(module, name, len(RADICES) + 1)
         elif library.name == "windows":
             _declare_table(module, name, len(WINDOW_FUNCTIONS))
             module.tables.update((function, (name, position)) for position, function in enumerate(WINDOW_FUNCTIONS))
@@ -152,4 +156,5 @@ def _windows(module: Module, shape: Shape, number: Numeric, parameters: Sequence
 
 LIBRARIES: Final = {"register_tiles": _module_of(_tiles), "packing": _module_of(_packing), "product": _module_of(_product),
                     "points": _module_of(_points), "turn": _module_of(_turn), "windows": _module_of(_windows),
-                    "scratch": _module_of(_scratch), "winograd_input": _module_of(_winograd_input)}
+                    "scratch": _module_of(_scratch), "winograd_input": _module_of(_winograd_input),
+                    "fourier_passes": _module_of(write_passes)}

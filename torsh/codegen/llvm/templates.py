@@ -12,6 +12,7 @@ from torsh.codegen.llvm.convolution_weight import convolution_weight_libraries, 
 from torsh.codegen.llvm.copy_templates import generate_copy, generate_fill, generate_transpose_copy
 from torsh.codegen.llvm.depthwise import generate_depthwise
 from torsh.codegen.llvm.depthwise_weight import generate_depthwise_weight
+from torsh.codegen.llvm.fft import fourier_libraries, generate_fourier
 from torsh.codegen.llvm.gemm import generate_matmul, matmul_libraries
 from torsh.codegen.llvm.indexing_templates import generate_index_put, generate_scatter
 from torsh.codegen.llvm.libraries import LIBRARIES
@@ -34,12 +35,13 @@ _GENERATORS: dict[str, Callable[..., str]] = {
     "attention": generate_attention, "attention_backward": generate_attention_backward,
     "sum_of_bags": generate_sum_of_bags,
     "scan": generate_scan, "selection": generate_selection, "scatter": generate_scatter, "index_put": generate_index_put,
-    "fill": generate_fill, "copy": generate_copy, "transpose_copy": generate_transpose_copy}
+    "fourier": generate_fourier, "fill": generate_fill, "copy": generate_copy, "transpose_copy": generate_transpose_copy}
 
 _LIBRARIES: dict[str, Callable[..., dict[str, TemplateKernel]]] = {
     "matmul": matmul_libraries, "convolution": convolution_libraries, "convolution_weight": convolution_weight_libraries,
     "winograd": winograd_libraries, "winograd_gradient": winograd_gradient_libraries,
-    "attention": attention_libraries, "attention_backward": attention_backward_libraries}
+    "attention": attention_libraries, "attention_backward": attention_backward_libraries,
+    "fourier": fourier_libraries}
 
 
 def template_libraries(kernel: TemplateKernel, target: Target) -> dict[str, TemplateKernel]:
