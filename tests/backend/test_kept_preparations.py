@@ -96,7 +96,7 @@ def plan_of(batch: Any = 3, kinds: tuple[str, ...] = ("transposed",), in_place: 
     size = 4 * batch * COUNT
     buffers = [PlannedBuffer(1, 0, size), *[PlannedBuffer(2 + w, 0, 4 * COUNT) for w in set(weights)], scratch,
                *[PlannedBuffer(1 + leaves + k, 0, size) for k in range(len(kinds))]]
-    return Plan(steps, 64 + 4 * COUNT, leaves, (size,) * len(kinds), 0, (), in_place, buffers)
+    return Plan(steps, 64 + 4 * COUNT, leaves, (size,) * len(kinds), 0, in_place=in_place, buffers=buffers)
 
 
 def program_of(*args: Any, **options: Any) -> CpuExecutable:
