@@ -153,7 +153,7 @@ def _matmul_blocks(batch: int, m: int, n: int, k: int) -> tuple[int, int, int]:
     """
     products = max(m * n * k, 1)
     if products * batch <= _UNIT_PRODUCTS and products > _UNIT_PRODUCTS // 8 and m >= 2 * _LEAST_ROWS:
-        return 1, _ceil_div(m, min(m // _LEAST_ROWS, _ceil_div(8 * products, _UNIT_PRODUCTS))), n      # it is shared all the same
+        return 1, _ceil_div(m, 4 if m >= 4 * _LEAST_ROWS else 2), n       # small, but two threads are faster
     if products <= _UNIT_PRODUCTS // 4:
         return max(1, min(batch, _UNIT_PRODUCTS // 4 // products)), max(m, 1), max(n, 1)
     # At most 32 units, of 2**20 products or (few rows: what counts is reading b) 2**18 elements of b. Blocks of fewer than
