@@ -252,13 +252,24 @@ def test_templates_compile_for_arm(kernel: TemplateKernel) -> None:
     (("float32",) * 3, r"fmla\s+v\d+\.4s"), (("float64",) * 3, r"fmla\s+v\d+\.2d"), (("bfloat16",) * 3, r"fmla\s+v\d+\.4s"),
     (("float32", "float32", "int8"), r"fmla\s+v\d+\.4s"), (("int32", "int8", "int8"), r"mla\s+v\d+\.4s")])
 def test_products_multiply_and_add_vectors_on_arm(options: tuple[str, str, str], instruction: str) -> None:
+    tiles = template_libraries(TemplateKernel("matmul", options), ARM)["tiles"]
+    assert len(re.findall(instruction, arm_function(tiles, "tile4"))) >= 8
+
+
+@pytest.mark.parametrize(("name", "function"), [("winograd", "product3"), ("winograd_gradient", "dot3")])
+def test_winograd_multiplies_and_adds_vectors_on_arm(name: str, function: str) -> None:
+    assert len(re.findall(r"fmla\s+v\d+\.4s", arm_function(TemplateKernel(name, ("float32",)), function))) >= 24
+
+
+def arm_function(kernel: TemplateKernel, name: str) -> str:
+    """The assembly of a function of a template."""
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
-    tiles = template_libraries(TemplateKernel("matmul", options), ARM)["tiles"]
-    module = llvm.parse_assembly(generate_template(tiles, ARM, "tiles"))
+    module = llvm.parse_assembly(generate_template(kernel, ARM, "kernel"))
     machine = llvm.Target.from_triple(ARM.triple).create_target_machine(cpu=ARM.cpu, features=ARM.features, opt=1)
-    function = re.search(r"^tile4:.*?\.Lfunc_end", machine.emit_assembly(module), re.DOTALL | re.MULTILINE)
-    assert function is not None and len(re.findall(instruction, function[0])) >= 8
+    found = re.search(rf"^{name}:.*?\.Lfunc_end", machine.emit_assembly(module), re.DOTALL | re.MULTILINE)
+    assert found is not None
+    return found[0]
 
 
 def test_unknown_template() -> None:
