@@ -337,9 +337,7 @@ class Fusion(Grouping):
         """Is a convolution one that is computed with transformed weights?"""
         weight, x = e.args[:2]
         strides = self.graph.geometry(x)[2]
-        # Programs that compute gradients of weights are steps of training: the weights are others next time.
-        changing = self.in_place or any(other.op.name == "convolve_weight" for other in self.graph.order)
-        return len(x.shape) == 4 and winograd.suits(e.dtype, weight.shape, x.shape, e.attr, strides[3], bool(changing))  # type: ignore
+        return len(x.shape) == 4 and winograd.suits(e.dtype, weight.shape, x.shape, e.attr, strides[3], False)  # type: ignore
 
     def _winograd_weights(self, e: Expr) -> Expr:
         """The step that transforms the weights of a convolution."""

@@ -111,7 +111,13 @@ class CallBuilder:
             phases.append(convolution.Phase(
                 _windows(x, x_strides, p.geometry), _dot(p.start, outer), p.step, _dot(p.tap_start, w_strides[3:]),
                 (*w_strides[:3], *steps)))
-        return convolution.convolution(e.dtype, self.result(e), w_ref, x_ref, e.shape[2:], weight.shape[1], phases, added)
+        call = convolution.convolution(e.dtype, self.result(e), w_ref, x_ref, e.shape[2:], weight.shape[1], phases, added)
+        if len(x.shape) == 4 and winograd.suits(e.dtype, weight.shape, x.shape, attr, x_strides[3], True):
+            windows, u = _windows(x, x_strides, attr.phases[0].geometry), BufferRef(0)
+            call.when_kept = (
+                winograd.winograd_weights(u, w_ref, w_strides, *weight.shape[:3], attr.phases[0].geometry.dilation[0] < 0),  # type: ignore
+                winograd.winograd(self.result(e), u, x_ref, windows, weight.shape[1], added))
+        return call
 
     def winograd_weights(self, e: Expr) -> Call:
         """The weights of a convolution, transformed."""

@@ -52,10 +52,10 @@ def weight_count(groups: int, rows: int, channels: int) -> int:
     return groups * POINTS * _ceil_div(rows, PANEL_ROWS) * PANEL_ROWS * channels
 
 
-def suits(dtype: DType, weight: Sequence[int], x: Sequence[int], attr: Convolve, x_column: int, changing: bool) -> bool:
+def suits(dtype: DType, weight: Sequence[int], x: Sequence[int], attr: Convolve, x_column: int, kept: bool) -> bool:
     """Is a convolution faster this way? weight, x: shapes; x_column: distance of neighbouring columns of the input in memory.
 
-    changing: the weights are transformed with every run of the program.
+    kept: the weights need not be transformed before.
     """
     if dtype is not float32 or tuple(weight[3:]) != (3, 3) or len(attr.phases) > 1 or x_column != 1:
         return False
@@ -63,7 +63,7 @@ def suits(dtype: DType, weight: Sequence[int], x: Sequence[int], attr: Convolve,
     if (tuple(geometry.kernel) != (3, 3) or tuple(geometry.stride) != (1, 1) or tuple(geometry.dilation) not in ((1, 1), (-1, -1))
             or weight[1] < _FEWEST_CHANNELS or weight[2] < _FEWEST_CHANNELS):
         return False
-    return x[0] * tiles_of(*geometry.counts) >= (_FEWEST_TILES if changing else MOST_LANES)
+    return x[0] * tiles_of(*geometry.counts) >= (MOST_LANES if kept else _FEWEST_TILES)
 
 
 def suits_gradient(dtype: DType, x: Sequence[int], rows: int, geometry: WindowGeometry, x_column: int) -> bool:
