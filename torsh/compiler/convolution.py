@@ -7,7 +7,7 @@ from math import prod
 from typing import Any, Final
 
 from torsh.compiler.kernel import BufferRef, Call, TemplateKernel
-from torsh.compiler.templates import coalesce, contiguous_strides
+from torsh.compiler.templates import ceil_div, coalesce, contiguous_strides
 from torsh.core.dtype import DType
 from torsh.core.errors import InvalidArgumentError
 from torsh.ops.convolution_primitives import MOST_TAPS
@@ -69,10 +69,6 @@ class Windows:
                 self.channels, self.taps)
 
 
-def _ceil_div(a: int, b: int) -> int:
-    return -(-a // b)
-
-
 def word_count(names: Sequence[str]) -> int:
     """Words of parameters with these names."""
     return sum([int(name[:-1].split("[")[1]) if name.endswith("]") else 1 for name in names])
@@ -108,7 +104,7 @@ def convolution(dtype: DType, c: BufferRef, w: BufferRef, x: BufferRef, sizes: S
     for p in phases:
         windows = p.windows
         fold, m_block, n_block = _blocks(windows, rows, taps)
-        units = windows.batch // fold * windows.groups * _ceil_div(rows, m_block) * _ceil_div(fold * windows.positions, n_block)
+        units = windows.batch // fold * windows.groups * ceil_div(rows, m_block) * ceil_div(fold * windows.positions, n_block)
         steps = (0,) * (3 - len(sizes)) + tuple([a * b for a, b in zip(contiguous_strides(sizes), p.c_steps, strict=True)])
         run = windows.positions if all(s == 1 for s in p.c_steps) else windows.counts[-1]
         params += (first, units, c.slot, c.offset + p.c_offset * size, w.slot, w.offset + p.w_offset * size, x.slot, x.offset,
@@ -147,11 +143,11 @@ def _blocks(windows: Windows, rows: int, taps: int) -> tuple[int, int, int]:
     fold = windows.batch if positions < _SMALL_IMAGE and positions % 32 else 1
     items, columns = windows.batch // fold * windows.groups, fold * positions
     wanted = max(1, min(_MOST_UNITS * windows.taps // taps, items * rows * columns * k // _UNIT_PRODUCTS))
-    blocks = _ceil_div(wanted, items)
+    blocks = ceil_div(wanted, items)
     # Chunks of columns pack the same weights; chunks of rows copy or pack the same input, which costs less per element.
     if columns * items < 2 * rows:
-        return fold, _ceil_div(_ceil_div(rows, max(1, min(rows // 16, blocks))), 16) * 16, _ceil_div(columns, 16) * 16
-    return fold, rows, _ceil_div(_ceil_div(columns, max(1, min(columns // 16, blocks))), 16) * 16
+        return fold, ceil_div(ceil_div(rows, max(1, min(rows // 16, blocks))), 16) * 16, ceil_div(columns, 16) * 16
+    return fold, rows, ceil_div(ceil_div(columns, max(1, min(columns // 16, blocks))), 16) * 16
 
 
 def convolution_weight(dtype: DType, c: BufferRef, g: BufferRef, x: BufferRef, windows: Windows, rows: int,
@@ -167,10 +163,10 @@ def convolution_weight(dtype: DType, c: BufferRef, g: BufferRef, x: BufferRef, w
     products = windows.groups * rows * columns * windows.batch * windows.positions
     items = parts * windows.groups
     wanted = min(_MOST_UNITS, max(1, products // _UNIT_PRODUCTS))
-    column_blocks = max(1, min(windows.channels, _ceil_div(wanted, items)))
+    column_blocks = max(1, min(windows.channels, ceil_div(wanted, items)))
     row_blocks = max(1, min(rows // 112, wanted // (items * column_blocks)))
-    m_block, n_block = _ceil_div(rows, row_blocks), _ceil_div(windows.channels, column_blocks)
-    units = items * _ceil_div(rows, m_block) * _ceil_div(windows.channels, n_block)
+    m_block, n_block = ceil_div(rows, row_blocks), ceil_div(windows.channels, column_blocks)
+    units = items * ceil_div(rows, m_block) * ceil_div(windows.channels, n_block)
     params = (c.slot, c.offset, g.slot, g.offset, x.slot, x.offset, *windows.words(rows), rows * columns, columns, *g_strides,
               parts, m_block, n_block)
     return Call(TemplateKernel("convolution_weight", (dtype.name,)), params, units, max(products // 16, 1),

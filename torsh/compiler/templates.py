@@ -54,7 +54,8 @@ _UNIT_PRODUCTS: Final = 1 << 20
 _LEAST_ROWS: Final = 28              # of a work unit of a small product: two register tiles
 
 
-def _ceil_div(a: int, b: int) -> int:
+def ceil_div(a: int, b: int) -> int:
+    """a / b rounded up."""
     return -(-a // b)
 
 
@@ -132,7 +133,7 @@ def matmul(dtype: DType, c: BufferRef, a: BufferRef, b: BufferRef, batch: Sequen
         bias_row, bias_column = bias_column, bias_row
     total = prod(extents)
     batch_block, m_block, n_block = _matmul_blocks(total, m, n, k)
-    units = _ceil_div(total, batch_block) * _ceil_div(m, m_block) * _ceil_div(n, n_block)
+    units = ceil_div(total, batch_block) * ceil_div(m, m_block) * ceil_div(n, n_block)
     params = (c.slot, c.offset, a.slot, a.offset, b.slot, b.offset, bias_ref.slot, bias_ref.offset, bias_column,
               int(bias is not None), int(accumulate), *_padded(extents, BATCH_RANK, 1), m, n, k,
               *_padded(a_batch, BATCH_RANK, 0), a_row, a_column, *_padded(b_batch, BATCH_RANK, 0), b_row, b_column,
@@ -153,16 +154,16 @@ def _matmul_blocks(batch: int, m: int, n: int, k: int) -> tuple[int, int, int]:
     """
     products = max(m * n * k, 1)
     if products * batch <= _UNIT_PRODUCTS and products > _UNIT_PRODUCTS // 8 and m >= 2 * _LEAST_ROWS:
-        return 1, _ceil_div(m, 4 if m >= 4 * _LEAST_ROWS else 2), n       # small, but two threads are faster
+        return 1, ceil_div(m, 4 if m >= 4 * _LEAST_ROWS else 2), n       # small, but two threads are faster
     if products <= _UNIT_PRODUCTS // 4:
         return max(1, min(batch, _UNIT_PRODUCTS // 4 // products)), max(m, 1), max(n, 1)
     # At most 32 units, of 2**20 products or (few rows: what counts is reading b) 2**18 elements of b. Blocks of fewer than
     # 60 rows or 128 columns would spend too much of their time on packing.
     units = min(32, max(1, products // _UNIT_PRODUCTS, n * k // (_UNIT_PRODUCTS // 4)))
-    row_blocks = max(1, min(m // 60, _ceil_div(units, max(1, n // 256))))
+    row_blocks = max(1, min(m // 60, ceil_div(units, max(1, n // 256))))
     least_columns = 64 if row_blocks == 1 else 128 if row_blocks <= 4 else 192
     column_blocks = max(1, min(n // least_columns, units // row_blocks))
-    m_block, n_block = _ceil_div(m, row_blocks), _ceil_div(_ceil_div(n, column_blocks), 64) * 64
+    m_block, n_block = ceil_div(m, row_blocks), ceil_div(ceil_div(n, column_blocks), 64) * 64
     return 1, m_block, n_block
 
 
@@ -185,7 +186,7 @@ def scan(dtype: DType, kind: str, out: BufferRef, src: BufferRef, outer: int, le
     strides = src_strides if src_strides is not None else (length * inner, inner, 1)
     inner_block = min(inner, 512) if inner > 1 else 1
     outer_block = max(1, 16384 // max(1, length * inner))
-    units = _ceil_div(outer, outer_block) * _ceil_div(inner, max(inner_block, 1))
+    units = ceil_div(outer, outer_block) * ceil_div(inner, max(inner_block, 1))
     params = (out.slot, out.offset, src.slot, src.offset, outer, length, inner, *strides, outer_block, max(inner_block, 1))
     return Call(TemplateKernel("scan", (dtype.name, kind)), params, units, 2 * outer * length * inner, f"cum{kind}")
 
@@ -216,7 +217,7 @@ def scatter(dtype: DType, mode: str, out: BufferRef, index: BufferRef, src: Buff
         other = (extents.pop(), outs.pop(), indexes.pop(), sources.pop())
     walked = (other, along) if inside else (along, other)
     inner_block = max(walked[1][0], 1) if inside else min(max(walked[1][0], 1), 256)
-    units = prod(extents) * _ceil_div(walked[1][0], inner_block)
+    units = prod(extents) * ceil_div(walked[1][0], inner_block)
     words: list[int] = []
     for leading, trailing, fill in zip((extents, outs, indexes, sources), zip(*walked, strict=True), nothing, strict=True):
         words += _padded([*leading, *trailing], SCATTER_RANK, fill)
@@ -253,7 +254,7 @@ def index_put(dtype: DType, accumulate: bool, out: BufferRef, out_shape: Sequenc
         extents, out_rest, src_rest = [1], [1], [1]
     # Only sums over many positions are worth cutting the rows in pieces; each piece reads all indices again.
     inner_block = min(max(extents[-1], 1), 256 if accumulate or extents[-1] >= 1024 else 1024)
-    units = prod(extents[:-1]) * _ceil_div(extents[-1], inner_block)
+    units = prod(extents[:-1]) * ceil_div(extents[-1], inner_block)
     params = (out.slot, out.offset, src.slot, src.offset,
               *_padded(positions, INDEX_RANK, 1), *_padded(src_index, INDEX_RANK, 0),
               *_padded(extents, REST_RANK, 1), *_padded(out_rest, REST_RANK, 0), *_padded(src_rest, REST_RANK, 0),
@@ -278,7 +279,7 @@ def selection(dtype: DType, largest: bool, out: BufferRef, src: BufferRef, rows:
     _refuse_complex(dtype, "selection")
     block = max(1, 8192 // max(1, length))
     params = (out.slot, out.offset, src.slot, src.offset, rows, length, count, block)
-    return Call(TemplateKernel("selection", (dtype.name, largest)), params, _ceil_div(rows, block), 2 * rows * length, "topk")
+    return Call(TemplateKernel("selection", (dtype.name, largest)), params, ceil_div(rows, block), 2 * rows * length, "topk")
 
 
 def sum_of_bags(dtype: DType, out: BufferRef, table: BufferRef, index: BufferRef, starts: BufferRef, each: BufferRef | None, bags: int,
@@ -294,7 +295,7 @@ def sum_of_bags(dtype: DType, out: BufferRef, table: BufferRef, index: BufferRef
     each_ref = each or BufferRef(0)
     params = (out.slot, out.offset, table.slot, table.offset, index.slot, index.offset, starts.slot, starts.offset, each_ref.slot,
               each_ref.offset, int(each is not None), bags, count, rows, width, padding, block)
-    return Call(TemplateKernel("sum_of_bags", (dtype.name,)), params, _ceil_div(bags, block), work, "embedding_bag")
+    return Call(TemplateKernel("sum_of_bags", (dtype.name,)), params, ceil_div(bags, block), work, "embedding_bag")
 
 
 def fill(itemsize: int, out: BufferRef, value_bits: int, count: int) -> Call:
@@ -302,14 +303,14 @@ def fill(itemsize: int, out: BufferRef, value_bits: int, count: int) -> Call:
     block = _STREAM_BYTES // itemsize
     signed = value_bits - (1 << 64) if value_bits >= 1 << 63 else value_bits
     params = (out.slot, out.offset, signed, count, block)
-    return Call(TemplateKernel("fill", (itemsize,)), params, _ceil_div(count, block), count, "fill")
+    return Call(TemplateKernel("fill", (itemsize,)), params, ceil_div(count, block), count, "fill")
 
 
 def copy(itemsize: int, out: BufferRef, src: BufferRef, count: int) -> Call:
     """Copy ``count`` contiguous items of ``itemsize`` bytes; the buffers do not overlap."""
     nbytes = count * itemsize
     params = (out.slot, out.offset, src.slot, src.offset, nbytes, _STREAM_BYTES)
-    return Call(TemplateKernel("copy"), params, _ceil_div(nbytes, _STREAM_BYTES), _ceil_div(nbytes, 4), "copy")
+    return Call(TemplateKernel("copy"), params, ceil_div(nbytes, _STREAM_BYTES), ceil_div(nbytes, 4), "copy")
 
 
 def transpose_copy(itemsize: int, out: BufferRef, src: BufferRef, extents: Sequence[int], src_strides: Sequence[int],
@@ -341,14 +342,14 @@ def transpose_copy(itemsize: int, out: BufferRef, src: BufferRef, extents: Seque
             moved = values.pop(axis)
             values.insert(len(values) - 1, moved)
         row_block, column_block = max(1, min(sizes[-2], 64)), max(1, min(sizes[-1], 256))
-        units = prod(sizes[:-2]) * _ceil_div(sizes[-2], row_block) * _ceil_div(sizes[-1], column_block)
+        units = prod(sizes[:-2]) * ceil_div(sizes[-2], row_block) * ceil_div(sizes[-1], column_block)
     else:
         walked = sizes if form == "rows" else sizes[:-1]
         items = _STREAM_BYTES // itemsize
         column_block = min(max(walked[-1], 1), items)
         rows = walked[-2] if len(walked) > 1 else 1
         row_block = max(1, min(rows, items // column_block))
-        units = prod(walked[:-2]) * _ceil_div(rows, row_block) * _ceil_div(walked[-1], column_block)
+        units = prod(walked[:-2]) * ceil_div(rows, row_block) * ceil_div(walked[-1], column_block)
     params = (out.slot, out.offset, src.slot, src.offset, *_padded(sizes, COPY_RANK, 1), *_padded(sources, COPY_RANK, 0),
               *_padded(outs, COPY_RANK, 0), row_block, column_block)
     kernel = TemplateKernel("transpose_copy", (itemsize, form))

@@ -11,6 +11,7 @@ from typing import Final
 
 from torsh.compiler.convolution import Windows
 from torsh.compiler.kernel import BufferRef, Call, TemplateKernel
+from torsh.compiler.templates import ceil_div
 from torsh.core.dtype import DType, float32
 from torsh.ops.convolution_primitives import PANEL_ROWS, Convolve, WindowGeometry
 
@@ -38,18 +39,14 @@ _FEWEST_CHANNELS: Final = 32     # from which on products outweigh transforms
 _FEWEST_TILES: Final = 64        # from which on they outweigh the transform of the weights
 
 
-def _ceil_div(a: int, b: int) -> int:
-    return -(-a // b)
-
-
 def _even(tiles: int, most: int) -> int:
     """The tiles of the fewest blocks of about the same size, in whole vectors."""
-    return _ceil_div(_ceil_div(tiles, _ceil_div(tiles, most)), MOST_LANES) * MOST_LANES
+    return ceil_div(ceil_div(tiles, ceil_div(tiles, most)), MOST_LANES) * MOST_LANES
 
 
 def weight_count(groups: int, rows: int, channels: int) -> int:
     """Elements of transformed weights."""
-    return groups * POINTS * _ceil_div(rows, PANEL_ROWS) * PANEL_ROWS * channels
+    return groups * POINTS * ceil_div(rows, PANEL_ROWS) * PANEL_ROWS * channels
 
 
 def suits(dtype: DType, weight: Sequence[int], x: Sequence[int], attr: Convolve, x_column: int, kept: bool) -> bool:
@@ -76,7 +73,7 @@ def suits_gradient(dtype: DType, x: Sequence[int], rows: int, geometry: WindowGe
 
 def tiles_of(lines: int, columns: int) -> int:
     """Tiles of one batch item of a result."""
-    return _ceil_div(lines, 2) * _ceil_div(columns, 2)
+    return ceil_div(lines, 2) * ceil_div(columns, 2)
 
 
 def blocks(channels: int, rows: int, tiles: int, groups: int) -> tuple[int, int, int]:
@@ -84,11 +81,11 @@ def blocks(channels: int, rows: int, tiles: int, groups: int) -> tuple[int, int,
 
     Fewer tiles read the weights more often, more tiles leave the second-level cache, which matters less the more channels there are.
     """
-    k_block = _ceil_div(channels, _ceil_div(channels, _MOST_CHANNELS))
+    k_block = ceil_div(channels, ceil_div(channels, _MOST_CHANNELS))
     n_block = _even(tiles, 96 if channels <= 256 else 128)
-    wanted = _ceil_div(_FEWEST_UNITS, groups * _ceil_div(tiles, n_block))
-    row_blocks = max(_ceil_div(rows, _MOST_ROWS), min(wanted, rows // (2 * PANEL_ROWS)))
-    return _ceil_div(_ceil_div(rows, row_blocks), PANEL_ROWS) * PANEL_ROWS, n_block, k_block
+    wanted = ceil_div(_FEWEST_UNITS, groups * ceil_div(tiles, n_block))
+    row_blocks = max(ceil_div(rows, _MOST_ROWS), min(wanted, rows // (2 * PANEL_ROWS)))
+    return ceil_div(ceil_div(rows, row_blocks), PANEL_ROWS) * PANEL_ROWS, n_block, k_block
 
 
 def winograd_weights(u: BufferRef, w: BufferRef, w_strides: Sequence[int], groups: int, rows: int, channels: int, backwards: bool
@@ -103,7 +100,7 @@ def winograd_weights(u: BufferRef, w: BufferRef, w_strides: Sequence[int], group
         steps = [-s for s in steps]
     return Call(TemplateKernel("winograd_weights", ("float32",)),
                 (u.slot, u.offset, w.slot, offset, groups, rows, channels, *w_strides[:3], *steps),
-                groups * _ceil_div(rows, PANEL_ROWS), groups * rows * channels * 32, "convolution (weights)", prepares=(0, 2))
+                groups * ceil_div(rows, PANEL_ROWS), groups * rows * channels * 32, "convolution (weights)", prepares=(0, 2))
 
 
 def winograd(c: BufferRef, u: BufferRef, x: BufferRef, windows: Windows, rows: int, bias: tuple[BufferRef, int] | None) -> Call:
@@ -120,7 +117,7 @@ def winograd(c: BufferRef, u: BufferRef, x: BufferRef, windows: Windows, rows: i
     params = (c.slot, c.offset, u.slot, u.offset, x.slot, x.offset, bias_ref.slot, bias_ref.offset, bias_stride,
               int(bias is not None), windows.batch, groups, rows, windows.channels, *windows.sizes, *windows.counts, *padding,
               *windows.x_strides[:4], m_block, n_block, k_block)
-    units = groups * _ceil_div(rows, m_block) * _ceil_div(tiles, n_block)
+    units = groups * ceil_div(rows, m_block) * ceil_div(tiles, n_block)
     products = groups * rows * windows.channels * tiles * POINTS
     return Call(TemplateKernel("winograd", ("float32",)), params, units, max(products // 16, 1), "convolution", prepared=2,
                 pieces=1 if m_block < rows else 4)
@@ -128,8 +125,8 @@ def winograd(c: BufferRef, u: BufferRef, x: BufferRef, windows: Windows, rows: i
 
 def gradient_blocks(rows: int, channels: int) -> tuple[int, int]:
     """(rows, channels) of a work unit of the weights' gradient: each unit transforms what it reads."""
-    m_block, k_block = [_ceil_div(n, _ceil_div(n, GRADIENT_BLOCK)) for n in (rows, channels)]
-    return _ceil_div(m_block, PANEL_ROWS) * PANEL_ROWS, k_block
+    m_block, k_block = [ceil_div(n, ceil_div(n, GRADIENT_BLOCK)) for n in (rows, channels)]
+    return ceil_div(m_block, PANEL_ROWS) * PANEL_ROWS, k_block
 
 
 def winograd_gradient(c: BufferRef, g: BufferRef, x: BufferRef, windows: Windows, rows: int, g_strides: Sequence[int], parts: int
@@ -140,9 +137,9 @@ def winograd_gradient(c: BufferRef, g: BufferRef, x: BufferRef, windows: Windows
     """
     m_block, k_block = gradient_blocks(rows, windows.channels)
     groups = windows.groups
-    tiles = _ceil_div(windows.batch * tiles_of(*windows.counts), parts)
+    tiles = ceil_div(windows.batch * tiles_of(*windows.counts), parts)
     params = (c.slot, c.offset, g.slot, g.offset, x.slot, x.offset, windows.batch, groups, rows, windows.channels, *windows.sizes,
               *windows.counts, *windows.padding, *windows.x_strides[:4], *g_strides, parts, m_block, _even(tiles, GRADIENT_TILES), k_block)
-    units = parts * groups * _ceil_div(rows, m_block) * _ceil_div(windows.channels, k_block)
+    units = parts * groups * ceil_div(rows, m_block) * ceil_div(windows.channels, k_block)
     products = groups * rows * windows.channels * parts * tiles * POINTS
     return Call(TemplateKernel("winograd_gradient", ("float32",)), params, units, max(products // 16, 1), "convolution_weight", pieces=1)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from torsh.codegen.llvm.blocks import even_blocks, run_of_blocks
 from torsh.codegen.llvm.convolution_direct import (
     BLOCK,
     LOCAL_COLUMNS,
@@ -82,11 +83,6 @@ def blocking(dtype_name: str, target: Target, depth: float, columns: float) -> S
     shape = shape_for(dtype_name, target)
     return replace(shape, depth=int(shape.depth * depth) // shape.lanes * shape.lanes,
                    packed_columns=int(shape.packed_columns * columns) // shape.columns * shape.columns)
-
-
-def even_blocks(b: Builder, total: Operand, most: Operand) -> Operand:
-    """The size of the fewest blocks of about the same size that are no larger than ``most``."""
-    return b.ceil_div(total, b.ceil_div(total, most))
 
 
 def channel_blocks(b: Builder, channels: Operand, taps: Operand, most: int) -> tuple[Operand, Operand, Operand, Operand]:
@@ -295,38 +291,6 @@ def _old(b: Builder, shape: Shape, at: str, mask: str) -> list[str]:
     return [shape.values.load_masked(b, at, shape.lanes, mask)]
 
 
-# ---------------------------------------------------------------------------------------------------- work units
-def units_loop(b: Builder, body: Callable[[str], Operand]) -> None:
-    """``while unit < end: unit = body(unit)``, from ``begin``."""
-    head, inside, end = b.label(), b.label(), b.label()
-    b.do(f"br label %{head}")
-    entry = b.block
-    b.place(head)
-    position = len(b.lines)
-    b.do(f"br i1 {b.less('%unit', '%end')}, label %{inside}, label %{end}")
-    b.place(inside)
-    following = body("%unit")
-    b.do(f"br label %{head}")
-    b.lines[position:position] = [f"  %unit = phi i64 [ %begin, %{entry} ], [ {following}, %{b.block} ]"]
-    b.place(end)
-
-
-def run_of_blocks(b: Builder, unit: str, row_blocks: Operand, column_blocks: Operand
-                  ) -> tuple[Operand, Operand, Operand, Operand, Operand]:
-    """(item, row block, column block, row blocks, column blocks) of the units that are done as one from ``unit`` on.
-
-    These are whole columns of blocks if all row blocks are ours, else a run of row blocks.
-    """
-    per_item = b.mul(row_blocks, column_blocks)
-    item, rest = b.div(unit, per_item), b.rem(unit, per_item)
-    column, row = b.div(rest, row_blocks), b.rem(rest, row_blocks)
-    left = b.sub("%end", unit)
-    all_rows = b.both(b.equal(row, 0), b(f"icmp sge i64 {left}, {row_blocks}"))
-    rows = b.select(all_rows, row_blocks, b.min(left, b.sub(row_blocks, row)))
-    columns = b.select(all_rows, b.min(b.div(left, row_blocks), b.sub(column_blocks, column)), 1)
-    return item, row, column, rows, columns
-
-
 def _spreads(shape: Shape) -> bool:
     """Can vectors be stored to every second element?"""
     return shape.masks and shape.number.is_float
@@ -433,7 +397,7 @@ def _write_phase(module: Module, shape: Shape) -> None:
     direct = suits_direct(b, shape, word)
     function = b.select(direct, "@direct", "@block", "ptr")
 
-    def units(unit: str) -> Operand:
+    def units(unit: str) -> list[Operand]:
         item, row, column, rows, blocks = run_of_blocks(b, unit, row_blocks, column_blocks)
         group, batch = b.rem(item, word["groups"]), b.mul(b.div(item, word["groups"]), word["fold"])
         i0, j0 = b.mul(row, word["m_block"]), b.mul(column, word["n_block"])
@@ -464,9 +428,9 @@ def _write_phase(module: Module, shape: Shape) -> None:
         else:
             whole = b.both(b.equal(word["c_run"], period), b.equal(word["c_strides2"], 1))
             b.when(whole, directly, in_pieces)
-        return b.add(unit, b.mul(rows, blocks))
+        return [b.add(unit, b.mul(rows, blocks))]
 
-    units_loop(b, units)
+    b.advance("%begin", "%end", units)
     b.finish()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from torsh.codegen.llvm.blocks import even_blocks
 from torsh.codegen.llvm.convolution_lines import COPY, COPY_PAIRS, apart, in_plane, line_length, reach
 from torsh.codegen.llvm.convolution_pairs import JOIN
 from torsh.codegen.llvm.convolution_tiles import POINTS, TURN_OUT, most_rows
@@ -98,15 +99,15 @@ def write_direct(module: Module, shape: Shape) -> None:
     has_bias = b(f"icmp ne i64 {word['has_bias']}, 0")
     fits = b.less(_plane(b, shape, word, MOST_POSITIONS), room.copies // _least_planes(shape) + 1)
     most = b.select(fits, MOST_POSITIONS, FEW_POSITIONS)
-    positions_at_once = _even(b, "%n", most)
+    positions_at_once = even_blocks(b, "%n", most)
     plane = _plane(b, shape, word, positions_at_once)
     # Where there are words, two channels at a time are one plane of words. What is left at the end is a channel with two.
     of_plane, left = (2, b.rem(word["channels"], 2)) if shape.word else (1, 0)
     planes = b.ceil_div(word["channels"], of_plane)
-    planes_at_once = b.min(_even(b, planes, b.div(shape.depth, taps)), b.sub(b.div(room.copies, plane), left))
+    planes_at_once = b.min(even_blocks(b, planes, b.div(shape.depth, taps)), b.sub(b.div(room.copies, plane), left))
     channels_at_once = b.mul(planes_at_once, of_plane)
     panels = b.ceil_div("%m", columns)
-    panels_at_once = _even(b, panels, b.div(room.sums, b.mul(positions_at_once, columns)))
+    panels_at_once = even_blocks(b, panels, b.div(room.sums, b.mul(positions_at_once, columns)))
     rows_at_once = b.mul(panels_at_once, columns)
     b.call("tap_table", *pairs(TAP_TABLE, ("%params", table, 0, taps)))
 
@@ -273,7 +274,3 @@ def _join_taps(b: Builder, word: dict[str, str], panel: str, columns: int, k: Op
         b.call("join", *pairs(JOIN, (source, 2, 1, to, half, b.div(along, 2), columns)))
 
     b.loop(0, word["kernel1"], 1, line)
-
-
-def _even(b: Builder, total: Operand, most: Operand) -> Operand:
-    return b.ceil_div(total, b.ceil_div(total, most))

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torsh.codegen.llvm.convolution import blocking, common_libraries, even_blocks, run_of_blocks, units_loop
+from torsh.codegen.llvm.blocks import even_blocks, run_of_blocks
+from torsh.codegen.llvm.convolution import blocking, common_libraries
 from torsh.codegen.llvm.convolution_pairs import join_halves, write_join
 from torsh.codegen.llvm.convolution_weight_direct import DIRECT, direct_bytes, suits_direct, write_direct
 from torsh.codegen.llvm.convolution_windows import TAP_BYTES, TAP_TABLE, WINDOWS
@@ -195,7 +196,7 @@ def _write_entry(module: Module, shape: Shape, symbol: str) -> None:
     positions = b.mul(period, word["batch"])
     share = b.ceil_div(positions, word["parts"])
 
-    def units(unit: str) -> Operand:
+    def units(unit: str) -> list[Operand]:
         item, row, column, rows, columns = run_of_blocks(b, unit, row_blocks, column_blocks)
         group, part = b.rem(item, word["groups"]), b.div(item, word["groups"])
         i0, c0, first = b.mul(row, word["m_block"]), b.mul(column, word["n_block"]), b.mul(part, share)
@@ -207,7 +208,7 @@ def _write_entry(module: Module, shape: Shape, symbol: str) -> None:
         g = b.at(starts["g"], b.add(b.mul(group, word["g_group"]), b.mul(i0, word["g_row"])), stored)
         given = ("%params", g, x, c, m, channels, first, b.min(share, b.sub(positions, first)), work)
         b.when(direct, lambda: b.call("direct", *pairs(DIRECT, given)), lambda: b.call("block", *pairs(BLOCK, given)))
-        return b.add(unit, b.mul(rows, columns))
+        return [b.add(unit, b.mul(rows, columns))]
 
-    units_loop(b, units)
+    b.advance("%begin", "%end", units)
     b.finish()

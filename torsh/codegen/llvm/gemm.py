@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from torsh.codegen.llvm.blocks import run_of_blocks
 from torsh.codegen.llvm.gemm_direct import write_direct_paths
 from torsh.codegen.llvm.gemm_pack import PACK, PACK_PANELS, write_ask, write_pack_panels
 from torsh.codegen.llvm.gemm_shape import COMPUTE, LOCAL_COLUMNS, MERGE, Shape, arguments, pairs, shape_for
@@ -321,46 +322,33 @@ def _write_entry(module: Module, shape: Shape, symbol: str) -> None:
     word = b.words(MATMUL_PARAMETERS)
     starts = {name: b.buffer(word[f"{name}_slot"], word[f"{name}_offset"]) for name in ("a", "b", "c", "bias")}
     row_blocks, column_blocks = b.ceil_div(word["m"], word["m_block"]), b.ceil_div(word["n"], word["n_block"])
-    per_group = b.mul(row_blocks, column_blocks)
     batch = [word[f"batch{x}"] for x in range(4)]
     total = b.mul(b.mul(batch[0], batch[1]), b.mul(batch[2], batch[3]))
-    head, body, end = b.label(), b.label(), b.label()
-    b.do(f"br label %{head}")
-    entry = b.block
-    b.place(head)
-    position = len(b.lines)
-    b.do(f"br i1 {b.less('%unit', '%end')}, label %{body}, label %{end}")
-    b.place(body)
-    group, rest = b.div("%unit", per_group), b.rem("%unit", per_group)
-    column_block, row_block = b.div(rest, row_blocks), b.rem(rest, row_blocks)
-    left = b.sub("%end", "%unit")
-    # Whole columns of blocks if all row blocks are ours, else a run of row blocks.
-    all_rows = b.both(b.equal(row_block, 0), b("icmp sge i64 " + f"{left}, {row_blocks}"))
-    rows = b.select(all_rows, row_blocks, b.min(left, b.sub(row_blocks, row_block)))
-    columns = b.select(all_rows, b.min(b.div(left, row_blocks), b.sub(column_blocks, column_block)), 1)
-    i0, j0 = b.mul(row_block, word["m_block"]), b.mul(column_block, word["n_block"])
-    m = b.min(b.sub(word["m"], i0), b.mul(rows, word["m_block"]))
-    n = b.min(b.sub(word["n"], j0), b.mul(columns, word["n_block"]))
 
-    def item(number: str) -> None:
-        offsets: dict[str, Operand] = {
-            "a": b.mul(i0, word["a_row"]), "b": b.mul(j0, word["b_column"]),
-            "c": b.add(b.mul(i0, word["c_row"]), b.mul(j0, word["c_column"])),
-            "bias": b.add(b.mul(i0, word["bias_row_stride"]), b.mul(j0, word["bias_stride"]))}
-        index: Operand = number
-        for axis in reversed(range(4)):
-            here = b.rem(index, batch[axis]) if axis else index
-            index = b.div(index, batch[axis]) if axis else index
-            for name in ("a", "b", "c"):
-                offsets[name] = b.add(offsets[name], b.mul(here, word[f"{name}_batch{axis}"]))
-        stored = {"a": shape.left.stored, "b": shape.right.stored}
-        at = {name: b.at(start, offsets[name], stored.get(name, shape.number.stored)) for name, start in starts.items()}
-        b.call("block", *pairs(BLOCK, ("%params", at["a"], at["b"], at["c"], at["bias"], m, n, work, local)))
+    def units(unit: str) -> list[Operand]:
+        group, row_block, column_block, rows, columns = run_of_blocks(b, unit, row_blocks, column_blocks)
+        i0, j0 = b.mul(row_block, word["m_block"]), b.mul(column_block, word["n_block"])
+        m = b.min(b.sub(word["m"], i0), b.mul(rows, word["m_block"]))
+        n = b.min(b.sub(word["n"], j0), b.mul(columns, word["n_block"]))
 
-    first = b.mul(group, word["batch_block"])
-    b.loop(first, b.min(total, b.add(first, word["batch_block"])), 1, item)
-    following = b.add("%unit", b.mul(rows, columns))
-    b.do(f"br label %{head}")
-    b.lines[position:position] = [f"  %unit = phi i64 [ %begin, %{entry} ], [ {following}, %{b.block} ]"]
-    b.place(end)
+        def item(number: str) -> None:
+            offsets: dict[str, Operand] = {
+                "a": b.mul(i0, word["a_row"]), "b": b.mul(j0, word["b_column"]),
+                "c": b.add(b.mul(i0, word["c_row"]), b.mul(j0, word["c_column"])),
+                "bias": b.add(b.mul(i0, word["bias_row_stride"]), b.mul(j0, word["bias_stride"]))}
+            index: Operand = number
+            for axis in reversed(range(4)):
+                here = b.rem(index, batch[axis]) if axis else index
+                index = b.div(index, batch[axis]) if axis else index
+                for name in ("a", "b", "c"):
+                    offsets[name] = b.add(offsets[name], b.mul(here, word[f"{name}_batch{axis}"]))
+            stored = {"a": shape.left.stored, "b": shape.right.stored}
+            at = {name: b.at(start, offsets[name], stored.get(name, shape.number.stored)) for name, start in starts.items()}
+            b.call("block", *pairs(BLOCK, ("%params", at["a"], at["b"], at["c"], at["bias"], m, n, work, local)))
+
+        first = b.mul(group, word["batch_block"])
+        b.loop(first, b.min(total, b.add(first, word["batch_block"])), 1, item)
+        return [b.add(unit, b.mul(rows, columns))]
+
+    b.advance("%begin", "%end", units)
     b.finish()

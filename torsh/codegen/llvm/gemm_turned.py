@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from torsh.codegen.llvm.blocks import even_blocks
 from torsh.codegen.llvm.gemm_pack import LARGEST_SQUARE, PACK, asking
 from torsh.codegen.llvm.gemm_shape import COMPUTE, MERGE, Shape, arguments, pairs
 from torsh.codegen.llvm.gemm_tiles import TILE
@@ -87,9 +88,9 @@ def write_turned(module: Module, shape: Shape, pack_b: str) -> None:
     group = shape.word.size if shape.word else 1
     steps = b.ceil_div("%k", group)
     steps = b.select(b.less(steps, 1), 1, steps)
-    depth = b(f"and i64 {b.add(_even(b, steps, shape.depth), 15)}, -16")
-    columns_at_once = _even(b, "%n", most_tiles * shape.rows)
-    panels_at_once = _even(b, b.ceil_div("%m", columns), b.div(most_sums, b.mul(columns_at_once, columns)))
+    depth = b(f"and i64 {b.add(even_blocks(b, steps, shape.depth), 15)}, -16")
+    columns_at_once = even_blocks(b, "%n", most_tiles * shape.rows)
+    panels_at_once = even_blocks(b, b.ceil_div("%m", columns), b.div(most_sums, b.mul(columns_at_once, columns)))
     rows_at_once = b.mul(panels_at_once, columns)
     in_place = left_in_place(b, shape)
 
@@ -206,7 +207,3 @@ def _reads_in_place(b: Builder, shape: Shape, number: Numeric, others: Operand, 
     once = b.less(others, shape.rows + 1)
     few = b.both(b.less(others, 65), b("icmp ne i64 " + f"{apart}, 0"))
     return b.both(b.equal(step, 1), b(f"or i1 {once}, {few}"))
-
-
-def _even(b: Builder, total: Operand, most: Operand) -> Operand:
-    return b.ceil_div(total, b.ceil_div(total, most))

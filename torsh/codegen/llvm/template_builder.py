@@ -173,6 +173,23 @@ class Builder:
         return [self(f"phi {kind} [ {start}, %{before} ], [ {new}, %{last} ]")
                 for (kind, start), new in zip(carried, fresh, strict=True)]
 
+    def advance(self, low: Operand, high: Operand, body: Callable[..., Sequence[Operand]], carried: Carried = ()) -> list[str]:
+        """``at = low; while at < high: at, carried = body(at, *carried)``; returns the last carried values."""
+        before, head, inside, end = self.block, self.label(), self.label(), self.label()
+        self.do(f"br label %{head}")
+        self.place(head)
+        at, values = f"%at.{head}", [f"%value{number}.{head}" for number in range(len(carried))]
+        position = len(self.lines)
+        self.do(f"br i1 {self.less(at, high)}, label %{inside}, label %{end}")
+        self.place(inside)
+        following = list(body(at, *values))
+        self.do(f"br label %{head}")
+        phis = [(at, "i64", low), *[(value, kind, start) for value, (kind, start) in zip(values, carried, strict=True)]]
+        self.lines[position:position] = [f"  {value} = phi {kind} [ {start}, %{before} ], [ {new}, %{self.block} ]"
+                                         for (value, kind, start), new in zip(phis, following, strict=True)]
+        self.place(end)
+        return values
+
     def when(self, condition: str, yes: Callable[[], Sequence[Operand] | None],
              no: Callable[[], Sequence[Operand] | None] | None = None, kinds: Sequence[str] = ()) -> list[str]:
         """``yes() if condition else no()``; both return values of the types ``kinds``."""

@@ -6,7 +6,7 @@ lines of all pieces are put one behind the other, so that vectors are full howev
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from torsh.codegen.llvm.gemm_shape import Shape, arguments
@@ -68,7 +68,7 @@ def write_pieces(module: Module, shape: Shape, parameters: Sequence[str]) -> Non
             b.store("i64", value, b.at(entry, position, "i64"), 8)
         return [b.add(tile, tiles), b.add(number, 1)]
 
-    count = _while_less(b, "%begin", "%end", piece)
+    count, = b.advance("%begin", "%end", piece, [("i64", 0)])
     for part in range(2):
         entry = b.at("%pieces", b.mul(b.add(count, part), PIECE_WORDS), "i64")
         behind = b.add(b.mul(b.sub("%end", "%begin"), 2), part * lanes)
@@ -76,22 +76,6 @@ def write_pieces(module: Module, shape: Shape, parameters: Sequence[str]) -> Non
             b.store("i64", behind if position == LINE_PLACE else 0, b.at(entry, position, "i64"), 8)
     b.store("i64", count, "%count", 8)
     b.finish()
-
-
-def _while_less(b: Builder, begin: Operand, end: Operand, body: Callable[[str, str], Sequence[Operand]]) -> str:
-    """``while at < end: at, number = body(at, number)`` from number 0 on; returns the last number. There is at least one."""
-    head, done = b.label(), b.label()
-    before = b.block
-    b.do(f"br label %{head}")
-    b.place(head)
-    position = len(b.lines)
-    at, number = f"%at.{head}", f"%number.{head}"
-    following, counted = body(at, number)
-    b.do(f"br i1 {b.less(following, end)}, label %{head}, label %{done}")
-    b.lines[position:position] = [f"  {at} = phi i64 [ {begin}, %{before} ], [ {following}, %{b.block} ]",
-                                  f"  {number} = phi i64 [ 0, %{before} ], [ {counted}, %{b.block} ]"]
-    b.place(done)
-    return str(counted)
 
 
 def _mask(b: Builder, lanes: int, entry: str, position: int) -> str:
