@@ -592,36 +592,3 @@ def test_host_steps_must_not_read_what_was_prepared():
                                ArrayRef(BufferRef(3), (COUNT,), float32)))
     with pytest.raises(CompileError, match="not as a prepared operand"):
         verify_plan(plan)
-
-
-def either_way() -> Plan:
-    """out = x + w; with a copy of the weight once that is kept, which is marked by being doubled."""
-    plan = plan_of(kinds=("doubled",))
-    plain = replace(addition(3, BufferRef(3), BufferRef(1), BufferRef(2)), prepared=-1)
-    plain.when_kept = preparation("doubled", BufferRef(0), BufferRef(2)), addition(3, BufferRef(3), BufferRef(1), BufferRef(0))
-    return replace(plan, steps=[plain], scratch_bytes=0, buffers=[b for b in plan.buffers if b.slot])
-
-
-def test_calls_that_take_the_place_of_others_while_something_is_kept():
-    plan = either_way()
-    verify_plan(plan)
-    program = CpuExecutable(plan, [])
-    w = stored(np.arange(COUNT, dtype=np.float32))
-    x = stored(np.zeros((3, COUNT), np.float32))
-    assert [result(program, x, w)[0][1, 5] for _ in range(4)] == [5, 10, 10, 10]
-    overwrite(w.pointer, stored(np.ones(COUNT, np.float32)).pointer, w.nbytes)
-    assert [result(program, x, w)[0][1, 5] for _ in range(3)] == [1, 2, 2]
-    share(w)
-    assert [result(program, x, w)[0][1, 5] for _ in range(3)] == [1, 1, 1]
-
-
-def test_broken_replacements():
-    plan = either_way()
-    preparing, reader = plan.steps[0].when_kept
-    for changed, message in [((preparing, replace(reader, prepared=-1)), "none prepares"),
-                             ((replace(preparing, prepares=None), reader), "none prepares"),
-                             ((replace(preparing, prepares=(3, 99)), reader), "position 99 .* names no memory"),
-                             ((preparing, addition(2, BufferRef(3), BufferRef(1), BufferRef(0))), "stores something else")]:
-        plan.steps[0].when_kept = changed
-        with pytest.raises(CompileError, match=message):
-            verify_plan(plan)

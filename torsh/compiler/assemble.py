@@ -335,9 +335,13 @@ class Fusion(Grouping):
 
     def _suits_winograd(self, e: Expr) -> bool:
         """Is a convolution one that is computed with transformed weights?"""
+        attr: Any = e.attr
         weight, x = e.args[:2]
-        strides = self.graph.geometry(x)[2]
-        return len(x.shape) == 4 and winograd.suits(e.dtype, weight.shape, x.shape, e.attr, strides[3], False)  # type: ignore
+        x_column = self.graph.geometry(x)[2][-1]
+        _, rows, channels, *kernel = weight.shape
+        phase = attr.phases[0]
+        whole = len(attr.phases) == 1 and tuple(kernel) == tuple(phase.geometry.kernel)
+        return whole and winograd.suits(e.dtype, channels, rows, x.shape, phase.geometry, x_column)
 
     def _winograd_weights(self, e: Expr) -> Expr:
         """The step that transforms the weights of a convolution."""

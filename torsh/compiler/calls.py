@@ -111,13 +111,7 @@ class CallBuilder:
             phases.append(convolution.Phase(
                 _windows(x, x_strides, p.geometry), _dot(p.start, outer), p.step, _dot(p.tap_start, w_strides[3:]),
                 (*w_strides[:3], *steps)))
-        call = convolution.convolution(e.dtype, self.result(e), w_ref, x_ref, e.shape[2:], weight.shape[1], phases, added)
-        if len(x.shape) == 4 and winograd.suits(e.dtype, weight.shape, x.shape, attr, x_strides[3], True):
-            windows, u = _windows(x, x_strides, attr.phases[0].geometry), BufferRef(0)
-            call.when_kept = (
-                winograd.winograd_weights(u, w_ref, w_strides, *weight.shape[:3], attr.phases[0].geometry.dilation[0] < 0),  # type: ignore
-                winograd.winograd(self.result(e), u, x_ref, windows, weight.shape[1], added))
-        return call
+        return convolution.convolution(e.dtype, self.result(e), w_ref, x_ref, e.shape[2:], weight.shape[1], phases, added)
 
     def winograd_weights(self, e: Expr) -> Call:
         """The weights of a convolution, transformed."""
@@ -133,7 +127,8 @@ class CallBuilder:
         geometry, parts = attr
         (g_ref, g_strides), (x_ref, x_strides) = self.operand(g), self.operand(x)
         windows = _windows(x, x_strides, geometry)
-        if winograd.suits_gradient(x.dtype, x.shape, g.shape[2], geometry, x_strides[-1]):
+        forward = min(geometry.dilation) > 0
+        if forward and winograd.suits(x.dtype, x.shape[1] // geometry.groups, g.shape[2], x.shape, geometry, x_strides[-1]):
             return winograd.winograd_gradient(self.result(e), g_ref, x_ref, windows, g.shape[2], g_strides[:3], parts)
         return convolution.convolution_weight(x.dtype, self.result(e), g_ref, x_ref, windows, g.shape[2], g_strides[:3], parts)
 

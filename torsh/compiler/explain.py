@@ -84,7 +84,7 @@ def explain(plans: Iterable[Plan]) -> Explanation:
 def summary(plan: Plan) -> ProgramSummary:
     """What one program does."""
     leaves = {b.slot: b.nbytes for b in plan.buffers if 0 < b.slot <= plan.leaves}
-    numbers = {p.number for p in keepable(plan) if p.instead is None}
+    numbers = {p.number for p in keepable(plan)}
     kept = {id(call) for k, call in enumerate([s for s in plan.steps if isinstance(s, Call)]) if k in numbers}
     return ProgramSummary(tuple([_kernel(plan, s, id(s) in kept) for s in plan.steps]), plan.scratch_bytes, sum(leaves.values()),
                           sum(plan.output_bytes))
@@ -154,8 +154,7 @@ def _template_text(plan: Plan, call: Call) -> str:
         at = len([n for n in MATMUL_PARAMETERS[:MATMUL_PARAMETERS.index("m")] if "[" not in n]) + 4
         m, n, k = call.params[at:at + 3]
         text += f" with m={m}, n={n}, k={k}"
-    text += f" in {call.units} part{'s' * (call.units != 1)}"
-    return text + ", by another kernel once a prepared operand is kept" * (call.when_kept is not None)
+    return f"{text} in {call.units} part{'s' * (call.units != 1)}"
 
 
 def _loop_text(plan: Plan, call: Call, kernel: LoopKernel) -> Iterator[str]:

@@ -154,7 +154,6 @@ class Call:
     ``prepares``: the call only brings one operand of later calls into another order, and may be left out as long as that
     operand's memory is not written: (position in ``params`` of the table word, followed by the byte offset, of its result, of its
     operand). ``prepared``: the same position of the operand of a call that was prepared by the call before it; -1: none.
-    ``when_kept``: a preparation, and the call that reads its result and takes the place of this one while that is kept.
     """
 
     kernel: Kernel
@@ -167,7 +166,6 @@ class Call:
     pieces: int = 4                  # chunks of units per thread; fewer where each chunk repeats work of the others
     prepares: tuple[int, int] | None = None
     prepared: int = -1
-    when_kept: tuple[Call, Call] | None = None
 
 
 GRID_BLOCK: Final = 4096

@@ -23,15 +23,13 @@ class Preparation:
 
     Attributes: ``number`` of the call among the calls, ``leaf`` (position), ``call`` (the same with the operand in table word
     :data:`OPERAND_WORD` and the result in :data:`RESULT_WORD`), ``consumers`` ((number of the call, position of its operand's
-    words) of each that reads the result), ``instead`` (the call that takes the place of the only consumer while the result is
-    kept; then ``number`` is that consumer's, and nothing is prepared otherwise).
+    words) of each that reads the result).
     """
 
     number: int
     leaf: int
     call: Call
     consumers: list[tuple[int, int]] = field(default_factory=list)
-    instead: Call | None = None
 
     @property
     def key(self) -> Hashable:
@@ -54,12 +52,6 @@ def keepable(plan: Plan) -> list[Preparation]:
             made = latest.get(words(call, call.prepared))
             if made is not None:
                 made.consumers.append((number, call.prepared))
-        if call.when_kept is not None:
-            preparing, reader = call.when_kept
-            assert preparing.prepares is not None
-            slot, _ = words(preparing, preparing.prepares[1])
-            if 0 < slot <= plan.leaves and slot - 1 not in overwritten:
-                found.append(Preparation(number, slot - 1, alone(preparing), [(number, reader.prepared)], reader))
         if call.prepares is None:
             continue
         result, (slot, _) = words(call, call.prepares[0]), words(call, call.prepares[1])
@@ -101,10 +93,9 @@ def position_problem(plan: Plan, step: Call | HostStep) -> str:
     if isinstance(step, HostStep):
         return ""
     count = 1 + plan.leaves + len(plan.output_bytes)
-    for call in (step, *(step.when_kept or ())):
-        for position in (*(call.prepares or ()), *([call.prepared] if call.prepared != -1 else ())):
-            if not 0 <= position < len(call.params) - 1 or not 0 <= call.params[position] < count or call.params[position + 1] < 0:
-                return f"position {position} of the parameters names no memory"
+    for position in (*(step.prepares or ()), *([step.prepared] if step.prepared != -1 else ())):
+        if not 0 <= position < len(step.params) - 1 or not 0 <= step.params[position] < count or step.params[position + 1] < 0:
+            return f"position {position} of the parameters names no memory"
     return ""
 
 
@@ -114,8 +105,6 @@ def preparation_problem(plan: Plan, number: int) -> str:
     if isinstance(step, HostStep):
         return ""
     problem = _result_problem(plan, number, step) if step.prepares is not None else ""
-    if not problem and step.when_kept is not None:
-        problem = _replacement_problem(step, *step.when_kept)
     if not problem and step.prepared >= 0 and _prepared_by(plan, number, step) is None:
         problem = f"reads memory {words(step, step.prepared)}, which no preparation has made"
     return problem
@@ -148,14 +137,6 @@ def _result_problem(plan: Plan, number: int, call: Call) -> str:
         if after:
             break
     return "" if consumers else "prepares an operand that no call reads"
-
-
-def _replacement_problem(call: Call, preparing: Call, reader: Call) -> str:
-    """What takes the place of a call stores the same, and reads what was prepared for it."""
-    if preparing.prepares is None or reader.prepared < 0:
-        return "would be replaced by calls of which none prepares, or none reads what was prepared"
-    written = [sorted([(r.slot, *r.bounds) for r in regions(c) if r.write]) for c in (call, reader)]
-    return "" if written[0] == written[1] else "stores something else than the call that takes its place"
 
 
 def count_of_words(plan: Plan) -> int:

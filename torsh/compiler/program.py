@@ -80,14 +80,11 @@ def _make_template(skeleton: Skeleton, outputs: Sequence[Expr], in_place: Sequen
         templates_by_skeleton.add(skeleton, plan, tape)
 
 
-def _what_runs(call: Call) -> tuple[Any, ...]:
-    return (call.kernel, call.params, call.units, call.prepares, call.prepared, *[_what_runs(other) for other in call.when_kept or ()])
-
-
 def check_same(plan: Plan, compiled: Plan) -> None:
     """Raise CompileError unless a template's plan is the one that the compiler makes for the same sizes."""
     for number, (a, b) in enumerate(zip(plan.steps, compiled.steps, strict=True)):
-        if not isinstance(a, Call) or not isinstance(b, Call) or _what_runs(a) != _what_runs(b):
+        if not isinstance(a, Call) or not isinstance(b, Call) or (a.kernel, a.params, a.units, a.prepares, a.prepared) != (
+                b.kernel, b.params, b.units, b.prepares, b.prepared):
             raise CompileError(f"step {number}: the template gives {a}, the compiler {b}")
     if plan.constants != compiled.constants or plan.scratch_bytes != compiled.scratch_bytes:
         raise CompileError(f"a template gives other constants or memory than the compiler: {plan} and {compiled}")

@@ -125,14 +125,13 @@ class Template:
 
     def __init__(self, plan: Plan, tape: Tape) -> None:
         steps: list[Any] = plan.steps
-        self.calls: list[Call] = steps
+        self.calls: list[tuple[Call, int]] = [(step, len(step.params)) for step in steps]
         self.leaves, self.scalars, self.in_place = plan.leaves, plan.scalars, plan.in_place
         self.tables = plan.tables               # their sizes are conditions
         self.outputs, self.constants = len(plan.output_bytes), len(plan.constants)
         numbers: list[Any] = [plan.scratch_bytes, *plan.output_bytes, *plan.constants]
         for step in steps:
-            for call in (step, *(step.when_kept or ())):
-                numbers += (call.units, call.cost, *call.params)
+            numbers += (step.units, step.cost, *step.params)
         self.function = tape.function(numbers)
 
     def plan(self, numbers: Sequence[int]) -> Plan | None:
@@ -143,19 +142,12 @@ class Template:
         position = 1 + self.outputs + self.constants
         constants = found[1 + self.outputs:position]
         calls: list[Any] = []
-
-        def of_these_sizes(call: Call) -> Call:
-            nonlocal position
+        for call, count in self.calls:
             units, cost = found[position:position + 2]
-            first = position + 2
-            position = first + len(call.params)
-            return Call(call.kernel, found[first:position], units, cost, call.label, (), (), call.pieces, call.prepares, call.prepared)
-
-        for call in self.calls:
-            made = of_these_sizes(call)
-            if call.when_kept is not None:
-                made.when_kept = of_these_sizes(call.when_kept[0]), of_these_sizes(call.when_kept[1])
-            calls.append(made)
+            position += 2
+            calls.append(Call(call.kernel, found[position:position + count], units, cost, call.label, pieces=call.pieces,
+                              prepares=call.prepares, prepared=call.prepared))
+            position += count
         return Plan(calls, found[0], self.leaves, found[1:1 + self.outputs], self.scalars, constants, self.tables, self.in_place)
 
 

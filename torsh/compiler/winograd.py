@@ -13,7 +13,7 @@ from torsh.compiler.convolution import Windows
 from torsh.compiler.kernel import BufferRef, Call, TemplateKernel
 from torsh.compiler.templates import ceil_div
 from torsh.core.dtype import DType, float32
-from torsh.ops.convolution_primitives import PANEL_ROWS, Convolve, WindowGeometry
+from torsh.ops.convolution_primitives import PANEL_ROWS, WindowGeometry
 
 POINTS: Final = 16               # products of a tile
 WEIGHT_PARAMETERS: Final = ("u_slot", "u_offset", "w_slot", "w_offset", "groups", "rows", "channels", "w_group", "w_row", "w_channel",
@@ -36,7 +36,7 @@ GRADIENT_BLOCK: Final = 128      # rows and channels of a block of the weights' 
 GRADIENT_TILES: Final = 256      # of a block, over which lanes are summed
 _FEWEST_UNITS: Final = 8
 _FEWEST_CHANNELS: Final = 32     # from which on products outweigh transforms
-_FEWEST_TILES: Final = 64        # from which on they outweigh the transform of the weights
+_FEWEST_TILES: Final = 48        # from which on they outweigh the transform of the weights, should it be done with every run
 
 
 def _even(tiles: int, most: int) -> int:
@@ -49,25 +49,15 @@ def weight_count(groups: int, rows: int, channels: int) -> int:
     return groups * POINTS * ceil_div(rows, PANEL_ROWS) * PANEL_ROWS * channels
 
 
-def suits(dtype: DType, weight: Sequence[int], x: Sequence[int], attr: Convolve, x_column: int, kept: bool) -> bool:
-    """Is a convolution faster this way? weight, x: shapes; x_column: distance of neighbouring columns of the input in memory.
+def suits(dtype: DType, channels: int, rows: int, x: Sequence[int], geometry: WindowGeometry, x_column: int) -> bool:
+    """Is a convolution (or the gradient of its weights) faster this way? channels: of a group; x: shape of the input, with neighbours
+    ``x_column`` apart along its last dimension.
 
-    kept: the weights need not be transformed before.
+    Shapes alone decide, so that the same numbers always give the same results.
     """
-    if dtype is not float32 or tuple(weight[3:]) != (3, 3) or len(attr.phases) > 1 or x_column != 1:
+    if dtype is not float32 or len(x) != 4 or x_column != 1 or channels < _FEWEST_CHANNELS or rows < _FEWEST_CHANNELS:
         return False
-    geometry = attr.phases[0].geometry
-    if (tuple(geometry.kernel) != (3, 3) or tuple(geometry.stride) != (1, 1) or tuple(geometry.dilation) not in ((1, 1), (-1, -1))
-            or weight[1] < _FEWEST_CHANNELS or weight[2] < _FEWEST_CHANNELS):
-        return False
-    return x[0] * tiles_of(*geometry.counts) >= (MOST_LANES if kept else _FEWEST_TILES)
-
-
-def suits_gradient(dtype: DType, x: Sequence[int], rows: int, geometry: WindowGeometry, x_column: int) -> bool:
-    """Is the gradient of the weights faster this way?"""
-    if dtype is not float32 or len(x) != 4 or x_column != 1 or x[1] // geometry.groups < _FEWEST_CHANNELS or rows < _FEWEST_CHANNELS:
-        return False
-    return (tuple(geometry.kernel) == (3, 3) and tuple(geometry.stride) == (1, 1) and tuple(geometry.dilation) == (1, 1)
+    return (tuple(geometry.kernel) == (3, 3) and tuple(geometry.stride) == (1, 1) and tuple(geometry.dilation) in ((1, 1), (-1, -1))
             and x[0] * tiles_of(*geometry.counts) >= _FEWEST_TILES)
 
 
@@ -96,7 +86,7 @@ def winograd_weights(u: BufferRef, w: BufferRef, w_strides: Sequence[int], group
     """
     steps, offset = list(w_strides[3:]), w.offset
     if backwards:
-        offset += 8 * sum(steps)
+        offset += 2 * float32.itemsize * sum(steps)         # the last element of the kernel
         steps = [-s for s in steps]
     return Call(TemplateKernel("winograd_weights", ("float32",)),
                 (u.slot, u.offset, w.slot, offset, groups, rows, channels, *w_strides[:3], *steps),

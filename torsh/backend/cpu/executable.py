@@ -69,10 +69,10 @@ class CpuExecutable:
         self.scratch = POOL.scratch(plan.scratch_bytes) if plan.scratch_bytes else None
         self.simple = len(self.sections) == 1 and isinstance(self.sections[0], tuple)
         self.numbers = len(scalar_kinds)
+        self.plain = self.simple and self.scratch is None and self.all_scalars and not self.tail
         kept = keepable(plan)
         word = 1 + plan.leaves + len(plan.output_bytes) + len(scalar_kinds) + len(plan.tables) + len(plan.constants)
-        self.keeper = Keeper(kept, self.records, calls, word, prepare, launch) if kept else None
-        self.plain = self.simple and self.scratch is None and self.all_scalars and not self.tail and self.keeper is None
+        self.keeper = Keeper(kept, self.records, calls, word, prepare) if kept else None
 
     def run(self, leaves: Sequence[Storage], scalars: Sequence[Any], into: Sequence[Storage | None]) -> list[Storage]:
         """Compute all outputs; see :meth:`torsh.backend.base.Executable.run`."""
@@ -178,12 +178,6 @@ def prepare(call: Call, operand: int, result: int) -> bool:
 def too_large() -> OverflowError:
     """The error for a Python integer that has no 64-bit form."""
     return OverflowError("Python integer too large to convert to a 64-bit number")
-
-
-def launch(call: Call) -> tuple[int, int, int]:
-    """The address of a call's kernel, its units, and how many of them a thread takes at a time."""
-    records, _ = _packed([call], native_runtime().threads)
-    return records[0], records[2], records[3]
 
 
 def _packed(calls: Sequence[Call], threads: int) -> tuple[array[int], array[int]]:

@@ -42,19 +42,18 @@ class Keeper:
     """The preparations of one program.
 
     records, calls: of the program. word: number of the first additional table word. prepare: runs a call with the addresses of
-    its operand and its result; False if that failed. launch: the address, the units and the units of a chunk of a call.
+    its operand and its result; False if that failed.
     """
 
-    __slots__ = ("preparations", "records", "calls", "word", "prepare", "launch", "pack", "versions")
+    __slots__ = ("preparations", "records", "calls", "word", "prepare", "pack", "versions")
 
     def __init__(self, preparations: list[Preparation], records: array[int], calls: Sequence[Call], word: int,
-                 prepare: Callable[[Call, int, int], bool], launch: Callable[[Call], tuple[int, int, int]]) -> None:
+                 prepare: Callable[[Call, int, int], bool]) -> None:
         self.preparations = [(p, p.leaf, _KEYS.setdefault(p.key, object())) for p in preparations]
         self.records = records
         self.calls = calls
         self.word = word
         self.prepare = prepare
-        self.launch = launch
         self.pack = struct.Struct(f"={len(preparations)}q").pack
         self.versions: dict[int, Version] = {}      # nothing is ever removed: another thread may be running it
 
@@ -100,19 +99,15 @@ class Keeper:
         return found
 
     def without(self, left_out: int) -> Version:
-        """Records without units for what is left out, and with other parameters (or other calls) for what reads its results."""
+        """Records without units for what is left out, and with other parameters for what reads its results."""
         records = array("q", self.records)
         patched: dict[int, list[int]] = {}
         for number, (preparation, _, _) in enumerate(self.preparations):
             if left_out >> number & 1:
                 at = RECORD_WORDS * preparation.number
-                instead = preparation.instead
-                if instead is None:
-                    records[at + _UNITS] = records[at + _CHUNK] = 0
-                else:
-                    records[at], records[at + _UNITS], records[at + _CHUNK] = self.launch(instead)
+                records[at + _UNITS] = records[at + _CHUNK] = 0
                 for consumer, position in preparation.consumers:
-                    words = patched.setdefault(consumer, list((instead or self.calls[consumer]).params))
+                    words = patched.setdefault(consumer, list(self.calls[consumer].params))
                     words[position:position + 2] = (self.word + number, 0)
         params = array("q", [w for words in patched.values() for w in words])
         address = params.buffer_info()[0]

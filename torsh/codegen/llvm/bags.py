@@ -1,10 +1,11 @@
 """Sums of rows of a table at runs of positions, as LLVM text."""
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from torsh.codegen.llvm.copy_templates import done, entry
+from torsh.codegen.llvm.gemm_pack import LINE_BYTES
 from torsh.codegen.llvm.indexing_templates import checked
 from torsh.codegen.llvm.numeric import numeric
 from torsh.codegen.llvm.template_builder import Operand
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
 VECTORS: Final = (8, 4, 1)       # of a row that are summed at a time
 PREFETCHED_ROWS: Final = 12      # rows lie anywhere in memory: so many are under way
-LINE_BYTES: Final = 64
 
 
 def generate_sum_of_bags(dtype_name: str, target: Target, symbol: str) -> str:
@@ -68,9 +68,9 @@ def generate_sum_of_bags(dtype_name: str, target: Target, symbol: str) -> str:
         done_columns: Operand = 0
         for vectors in VECTORS:
             stop = b.sub(width, b.rem(b.sub(width, done_columns), vectors * lanes))
-            b.loop(done_columns, stop, vectors * lanes, _given(part, vectors, lanes))
+            b.loop(done_columns, stop, vectors * lanes, partial(part, vectors=vectors, wide=lanes))
             done_columns = stop
-        b.loop(done_columns, width, 1, _given(part, 1, 0))
+        b.loop(done_columns, width, 1, partial(part, vectors=1, wide=0))
 
     def block(unit: str) -> None:
         start = b.mul(unit, word["block"])
@@ -78,9 +78,3 @@ def generate_sum_of_bags(dtype_name: str, target: Target, symbol: str) -> str:
 
     b.loop("%begin", "%end", 1, block)
     return done(b)
-
-
-def _given(part: Callable[[Operand, int, int], None], vectors: int, wide: int) -> Callable[[str], None]:
-    return lambda column: part(column, vectors, wide)
-
-

@@ -19,7 +19,7 @@ from torsh.codegen.llvm.libraries import LIBRARIES
 from torsh.codegen.llvm.scan import generate_scan
 from torsh.codegen.llvm.selection import generate_selection
 from torsh.codegen.llvm.winograd import generate_winograd, generate_winograd_weights, winograd_libraries
-from torsh.codegen.llvm.winograd_gradient import generate_winograd_gradient, winograd_gradient_libraries
+from torsh.codegen.llvm.winograd_gradient import generate_winograd_gradient
 from torsh.compiler.kernel import TemplateKernel
 from torsh.core.errors import CompileError
 
@@ -39,7 +39,7 @@ _GENERATORS: dict[str, Callable[..., str]] = {
 
 _LIBRARIES: dict[str, Callable[..., dict[str, TemplateKernel]]] = {
     "matmul": matmul_libraries, "convolution": convolution_libraries, "convolution_weight": convolution_weight_libraries,
-    "winograd": winograd_libraries, "winograd_gradient": winograd_gradient_libraries,
+    "winograd": winograd_libraries, "winograd_gradient": winograd_libraries,
     "attention": attention_libraries, "attention_backward": attention_backward_libraries,
     "fourier": fourier_libraries}
 

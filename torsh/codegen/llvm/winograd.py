@@ -23,14 +23,13 @@ if TYPE_CHECKING:
     from torsh.codegen.llvm.target import Target
 
 MOST_VECTORS: Final = 3      # of a register tile
-_WIDE_FILE: Final = 8        # rows of register tiles of targets with 32 vector registers
 # c[vector][row][lane] = the sum over k of a[k][row] * b[vector][k][lane] (+ c, if again), for the rows of a panel.
 PRODUCT: Final = ("ptr a", "ptr b", "i64 b_vector", "ptr c", "i64 c_vector", "i64 k", "i1 again")
 UNIT: Final = ("ptr table", "ptr params", "i64 group", "i64 first", "i64 tiles", "i64 row", "i64 rows", "i1 transformed", "ptr scratch")
 
 
 def winograd_libraries(dtype_name: str, target: Target) -> dict[str, TemplateKernel]:
-    """The libraries of the template."""
+    """The libraries of Winograd's templates."""
     return {"scratch": scratch_library(SCRATCH_BYTES), "input": winograd_input_library(shape_for(dtype_name, target))}
 
 
@@ -48,11 +47,16 @@ def generate_winograd(dtype_name: str, target: Target, symbol: str) -> str:
     return module.render()
 
 
+def tile_rows(shape: Shape) -> int:
+    """Rows of a panel that a register tile takes: all of them where there are 32 vector registers."""
+    return PANEL_ROWS if shape.rows >= PANEL_ROWS else PANEL_ROWS // 2
+
+
 def _write_product(module: Module, shape: Shape, vectors: int) -> None:
     """The function PRODUCT for so many vectors of tiles."""
     number, lanes, kind = shape.number, shape.lanes, shape.number.kind
     vector = number.vector(lanes)
-    rows = PANEL_ROWS if shape.rows >= _WIDE_FILE else PANEL_ROWS // 2
+    rows = tile_rows(shape)
     b = Builder(module, f"product{vectors}", arguments(PRODUCT))
     following = b.mul("%k", PANEL_ROWS)        # the next panel: weights come from far away if there are few tiles
     for first in range(0, PANEL_ROWS, rows):
@@ -109,6 +113,9 @@ def _write_unit(module: Module, shape: Shape) -> None:
     c_batch = b.mul(b.mul(word["groups"], word["rows"]), plane)
     b.call("pieces", *pairs(PIECES, ("%params", "%first", b.add("%first", "%tiles"), c_batch, pieces, count)))
     number_of_pieces = b.load("i64", count, 8)
+    # As many vectors at a time as fit registers; two and two rather than three and one.
+    rest = b.rem(vectors, MOST_VECTORS)
+    threes = b.sub(vectors, b.select(b.equal(rest, 1), 4, rest))
 
     def depth(k0: str) -> None:
         k = b.min(word["k_block"], b.sub(word["channels"], k0))
@@ -125,14 +132,6 @@ def _write_unit(module: Module, shape: Shape) -> None:
             def panel(position: str) -> None:
                 a = b.at(left, b.mul(position, u_panel), kind)
                 c = b.at(to, b.mul(position, PANEL_ROWS * lanes), kind)
-                some(a, right, c)
-
-            def some(a: str, right: str, c: str) -> None:
-                """All vectors, as many at a time as fit registers; two and two rather than three and one."""
-                rest = b.rem(vectors, MOST_VECTORS)
-                pairs_of = b.select(b.both(b.equal(rest, 1), b.less(1, vectors)), 2, b.select(b.equal(rest, 2), 1, 0))
-                threes = b.sub(vectors, b.mul(pairs_of, 2))
-
                 def run(function: str, at: Operand) -> None:
                     b.call(function, *pairs(PRODUCT, (a, b.at(right, b.mul(at, v_vector), kind), v_vector,
                                                       b.at(c, b.mul(at, c_vector), kind), c_vector, k, again)))

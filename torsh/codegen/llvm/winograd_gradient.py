@@ -7,30 +7,31 @@ matrices of the forward transforms. Tiles are the lanes of vectors, whose sums a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from torsh.codegen.llvm.gemm_shape import Shape, arguments, pairs, shape_for
-from torsh.codegen.llvm.libraries import declare_libraries, scratch_library, winograd_input_library
+from torsh.codegen.llvm.libraries import declare_libraries
 from torsh.codegen.llvm.scratch import GIVE, TAKE
 from torsh.codegen.llvm.template_builder import ENTRY, Builder, Module, Operand
+from torsh.codegen.llvm.winograd import tile_rows, winograd_libraries
 from torsh.codegen.llvm.winograd_transforms import (
     GRADIENT,
     INPUT,
     PIECES,
     SHARES,
     SIDE,
+    load_points,
     write_gradient,
     write_pieces,
 )
-from torsh.compiler.kernel import TemplateKernel
-from torsh.compiler.winograd import GRADIENT_PARAMETERS, PIECE_WORDS, POINTS, SCRATCH_BYTES
+from torsh.compiler.winograd import GRADIENT_PARAMETERS, PIECE_WORDS, POINTS
 from torsh.ops.convolution_primitives import PANEL_ROWS
 
 if TYPE_CHECKING:
     from torsh.codegen.llvm.target import Target
 
 MOST_COLUMNS: Final = 3      # channels of a register tile
-_WIDE_FILE: Final = 8        # rows of register tiles of targets with 32 vector registers
 # sums[channel][row] = the sum over all lanes of z[row] * v[channel] (+ sums, if again); vectors of tiles are neighbours.
 DOT: Final = ("ptr z", "ptr v", "i64 step", "i64 vectors", "ptr sums", "i1 again")
 # c[row][channel][tap] of the sums at each point
@@ -38,16 +39,11 @@ FINISH: Final = ("ptr sums", "i64 point", "i64 channels", "i64 rows", "ptr c", "
 UNIT: Final = ("ptr table", "ptr params", "i64 group", "i64 part", "i64 row", "i64 rows", "i64 channel", "i64 channels", "ptr scratch")
 
 
-def winograd_gradient_libraries(dtype_name: str, target: Target) -> dict[str, TemplateKernel]:
-    """The libraries of the template."""
-    return {"scratch": scratch_library(SCRATCH_BYTES), "input": winograd_input_library(shape_for(dtype_name, target))}
-
-
 def generate_winograd_gradient(dtype_name: str, target: Target, symbol: str) -> str:
     """LLVM text of the template ``winograd_gradient``."""
     shape = shape_for(dtype_name, target)
     module = Module()
-    declare_libraries(module, winograd_gradient_libraries(dtype_name, target))
+    declare_libraries(module, winograd_libraries(dtype_name, target))
     write_pieces(module, shape, GRADIENT_PARAMETERS)
     write_gradient(module, shape)
     for columns in range(1, MOST_COLUMNS + 1):
@@ -81,7 +77,7 @@ def _write_dot(module: Module, shape: Shape, columns: int) -> None:
     """The function DOT for so many channels and the rows of a panel."""
     number, lanes, kind = shape.number, shape.lanes, shape.number.kind
     vector = number.vector(lanes)
-    rows = PANEL_ROWS if shape.rows >= _WIDE_FILE else PANEL_ROWS // 2
+    rows = tile_rows(shape)
     b = Builder(module, f"dot{columns}", arguments(DOT))
     v = [b.at("%v", b.mul("%step", column), kind) for column in range(columns)]
     for first in range(0, PANEL_ROWS, rows):
@@ -130,13 +126,7 @@ def _write_finish(module: Module, shape: Shape) -> None:
 
     def channel(position: str) -> None:
         at = b.at("%sums", b.mul(position, lanes), kind)
-        columns = []
-        for _ in range(SIDE):
-            m = []
-            for _ in range(SIDE):
-                m.append(number.load(b, at, lanes))
-                at = b.at(at, "%point", kind)
-            columns.append(turned(m))                     # [line][column of the kernel]
+        columns = [turned(m) for m in load_points(b, number, lanes, at, "%point")]      # [line][column of the kernel]
         by_column = [turned([columns[y][x] for y in range(SIDE)]) for x in range(3)]
         taps = [by_column[x][y] for y in range(3) for x in range(3)]
         number.store(b, taps[8], last_tap, lanes)
@@ -205,7 +195,7 @@ def _write_unit(module: Module, shape: Shape) -> None:
                 whole = b.sub("%channels", rest)
                 b.loop(0, whole, MOST_COLUMNS, lambda c: run(MOST_COLUMNS, c))
                 for columns in range(1, MOST_COLUMNS):
-                    b.when(b.equal(rest, columns), _given(run, columns, whole))
+                    b.when(b.equal(rest, columns), partial(run, columns, whole))
 
             b.loop(0, panels, 1, panel)
 
@@ -228,10 +218,6 @@ def _write_unit(module: Module, shape: Shape) -> None:
 
     b.when(b.less(begin, end), lambda: b.loop(0, panels, 1, finish) and None, nothing)
     b.finish()
-
-
-def _given(run: Callable[[int, Operand], None], columns: int, at: Operand) -> Callable[[], None]:
-    return lambda: run(columns, at)
 
 
 def _write_entry(module: Module, shape: Shape, symbol: str) -> None:

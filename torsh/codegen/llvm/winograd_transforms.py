@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from torsh.codegen.llvm.gemm_shape import Shape, arguments
+from torsh.codegen.llvm.numeric import Numeric
 from torsh.codegen.llvm.template_builder import Builder, Module, Operand
 from torsh.compiler.winograd import PIECE_WORDS
 
@@ -89,6 +90,22 @@ def _apart(b: Builder, kind: str, lanes: int, low: str, high: str) -> tuple[str,
     return even, b.shuffle(kind, lanes, low, high, range(1, 2 * lanes, 2))
 
 
+def load_points(b: Builder, number: Numeric, lanes: int, at: str, step: Operand) -> list[list[str]]:
+    """The vectors of all points of tiles, ``step`` apart, line by line."""
+    places = [at]
+    while len(places) < SIDE * SIDE:
+        places.append(b.at(places[-1], step, number.kind))
+    return [[number.load(b, place, lanes) for place in places[y:y + SIDE]] for y in range(0, SIDE * SIDE, SIDE)]
+
+
+def _store_points(b: Builder, number: Numeric, lanes: int, columns: Sequence[Sequence[str]], to: str, step: Operand) -> None:
+    """Store the vectors of all points, which are given by columns."""
+    for y in range(SIDE):
+        for column in columns:
+            number.store(b, column[y], to, lanes)
+            to = b.at(to, step, number.kind)
+
+
 class _Arithmetic:
     """Sums and differences of vectors."""
 
@@ -152,10 +169,7 @@ def write_input(module: Module, shape: Shape, name: str) -> None:
                 half.append(arithmetic.input(d))
             target = b.at(to, b.mul(vector, "%to_vector"), kind)
             whole = [arithmetic.input([half[y][x] for y in range(SIDE)]) for x in range(SIDE)]
-            for y in range(SIDE):
-                for column in range(SIDE):
-                    number.store(b, whole[column][y], target, lanes)
-                    target = b.at(target, "%to_point", kind)
+            _store_points(b, number, lanes, whole, target, "%to_point")
 
         b.loop(0, "%vectors", 1, tiles)
 
@@ -195,10 +209,7 @@ def write_gradient(module: Module, shape: Shape) -> None:
                                                        number.load(b, b.at(start, lanes, kind), lanes))))
             target = b.at(to, b.mul(vector, "%to_vector"), kind)
             whole = [arithmetic.gradient((half[0][x], half[1][x])) for x in range(SIDE)]
-            for y in range(SIDE):
-                for column in range(SIDE):
-                    number.store(b, whole[column][y], target, lanes)
-                    target = b.at(target, "%to_point", kind)
+            _store_points(b, number, lanes, whole, target, "%to_point")
 
         b.loop(0, "%vectors", 1, tiles)
 
@@ -224,13 +235,7 @@ def write_output(module: Module, shape: Shape) -> None:
 
         def tiles(vector: str) -> None:
             at = b.at(source, b.mul(vector, "%from_vector"), kind)
-            half = []
-            for _ in range(SIDE):
-                m = []
-                for _ in range(SIDE):
-                    m.append(number.load(b, at, lanes))
-                    at = b.at(at, "%from_point", kind)
-                half.append(arithmetic.output(m))
+            half = [arithmetic.output(m) for m in load_points(b, number, lanes, at, "%from_point")]
             columns = [arithmetic.output([half[y][x] for y in range(SIDE)]) for x in range(2)]
             for y in range(2):
                 pair = [arithmetic.add(columns[x][y], added) for x in range(2)]
