@@ -44,6 +44,12 @@ def test_transformed_weights(target: StandInTarget, layout: str) -> None:
             np.testing.assert_allclose(transformed(w, backwards, target, 2), want, rtol=1e-6, atol=1e-6)
 
 
+def columns_of(x: np.ndarray, counts: tuple[int, int], padding: tuple[int, int], dilation: tuple[int, int], groups: int) -> np.ndarray:
+    """The windows of an input in float64, which are all inside of the zeros around it."""
+    inside = primitives.WindowGeometry((3, 3), counts, (1, 1), tuple([p - 40 for p in padding]), dilation, groups)
+    return primitives.window_columns(inside, np.pad(x.astype(np.float64), [(0, 0), (0, 0), *[(40, 40 + n) for n in counts]]))
+
+
 def check(rng: np.random.Generator, target: StandInTarget, batch: int, groups: int, channels: int, rows: int, sizes: tuple[int, int],
           counts: tuple[int, int], padding: tuple[int, int], backwards: bool, share: int | None, turned: bool = False) -> None:
     shape = (batch, groups * channels, *sizes)
@@ -57,10 +63,7 @@ def check(rng: np.random.Generator, target: StandInTarget, batch: int, groups: i
     c = guarded((batch, groups * rows, *counts), np.float32, bool(rng.random() < 0.5))
     call = winograd.winograd(ref(0), ref(1), ref(2), windows, rows, None if bias is None else (ref(3), 1))
     run(call, [c, transformed(w, backwards, target), x, *([] if bias is None else [bias])], target, share)
-    geometry = primitives.WindowGeometry((3, 3), counts, (1, 1), padding, dilation, groups)
-    margin = [(0, 0), (0, 0), *[(40, 40 + n) for n in counts]]         # all windows are inside of the zeros around
-    inside = geometry._replace(padding=tuple([p - 40 for p in padding]))
-    columns = primitives.window_columns(inside, np.pad(x.astype(np.float64), margin))
+    columns = columns_of(x, counts, padding, dilation, groups)
     want = np.matmul(w.astype(np.float64).reshape(groups, rows, -1), columns).reshape(c.shape)
     want = want if bias is None else want + bias.reshape(-1, 1, 1)
     np.testing.assert_allclose(c, want, rtol=1e-4, atol=2e-6 * np.abs(want).max())
@@ -88,8 +91,7 @@ def check_gradient(rng: np.random.Generator, target: StandInTarget, batch: int, 
     total = guarded((parts, groups, rows, channels * 9), np.float32)
     run(winograd.winograd_gradient(ref(0), ref(1), ref(2), windows, rows, (g_steps[0], g_steps[1] * rows, g_steps[1]), parts),
         [total, g, x], target, share)
-    inside = primitives.WindowGeometry((3, 3), counts, (1, 1), tuple([p - 40 for p in padding]), (1, 1), groups)
-    columns = primitives.window_columns(inside, np.pad(x.astype(np.float64), [(0, 0), (0, 0), *[(40, 40 + n) for n in counts]]))
+    columns = columns_of(x, counts, padding, (1, 1), groups)
     want = np.matmul(g.astype(np.float64).reshape(batch, groups, rows, -1), columns.swapaxes(-1, -2)).sum(0)
     np.testing.assert_allclose(total.sum(0), want, rtol=1e-4, atol=4e-6 * max(1, np.abs(want).max()))
 
